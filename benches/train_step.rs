@@ -62,7 +62,10 @@ struct Measured {
     /// Median of all steps, on the clock and of the processor.
     seconds_a_step: [f64; 2],
     peak_mib: Option<f64>,
+    /// Until the first step, without the time that other steps take, and what of it the system took of the processor, most
+    /// of that to clear memory.
     startup: f64,
+    system: f64,
 }
 
 /// Who trains, and how: the peer's mode, or ftk's number format.
@@ -103,9 +106,9 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     make_model(&network, &folder.path().join("model"));
     println!(
-        "| task | tool | s a step | processor s a step | tokens/s | pairs/s | peak MiB | start-up to first step, s |"
+        "| task | tool | s a step | processor s a step | tokens/s | pairs/s | peak MiB | start-up to first step, s | system's processor s till then |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for workload in workloads {
         make_rows(folder.path(), workload, network.vocab());
         for (_, tools) in &formats {
@@ -132,8 +135,10 @@ fn report(&Workload { name, task, batch, length, .. }: &Workload, tool: &str, me
     let pairs = if task == "dpo" { format!("{:.2}", batch as f64 / seconds) } else { "-".to_owned() };
     let peak = measured.peak_mib.map_or("-".to_owned(), |peak| format!("{peak:.0}"));
     let tokens = (sequences * length) as f64 / seconds;
-    let startup = measured.startup;
-    println!("| {name} | {tool} | {seconds:.2} | {of_processor:.2} | {tokens:.0} | {pairs} | {peak} | {startup:.1} |");
+    let Measured { startup, system, .. } = measured;
+    println!(
+        "| {name} | {tool} | {seconds:.2} | {of_processor:.2} | {tokens:.0} | {pairs} | {peak} | {startup:.1} | {system:.1} |"
+    );
 }
 
 fn smollm2() -> Network {
@@ -263,7 +268,8 @@ fn measure(mut command: Command) -> Measured {
         let object = serde_json::from_str::<Value>(&line).unwrap_or_default();
         // The last object says what came of all steps.
         if object["step"].is_u64() && object["ended"].is_null() {
-            ends.push([began.elapsed().as_secs_f64(), processor(&process).unwrap_or(f64::NAN)]);
+            let [user, system] = processor(&process).unwrap_or([f64::NAN; 2]);
+            ends.push([began.elapsed().as_secs_f64(), user + system, system]);
             let status = std::fs::read_to_string(format!("{process}/status")).unwrap_or_default();
             let peak =
                 status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
@@ -277,16 +283,16 @@ fn measure(mut command: Command) -> Measured {
         steps.sort_by(f64::total_cmp);
         steps[steps.len() / 2]
     });
-    Measured { seconds_a_step, peak_mib, startup: ends[0][0] - seconds_a_step[0] }
+    Measured { seconds_a_step, peak_mib, startup: ends[0][0] - seconds_a_step[0], system: ends[0][2] }
 }
 
-/// Seconds of processor that a process has taken.
-fn processor(process: &str) -> Option<f64> {
+/// Seconds of processor that a process has taken itself, and the system for it.
+fn processor(process: &str) -> Option<[f64; 2]> {
     /// Linux counts so many a second for every program, whatever it does inside.
     const TICKS: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("{process}/stat")).ok()?;
     // Its name, in brackets, may hold anything; user and system time are fields 14 and 15.
     let mut after = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || after.next()?.parse::<f64>().ok();
-    Some((next()? + next()?) / TICKS)
+    Some([next()? / TICKS, next()? / TICKS])
 }
