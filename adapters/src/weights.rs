@@ -77,17 +77,20 @@ pub fn bytes(values: &[f32]) -> Vec<u8> {
 /// # Errors
 /// The device's.
 pub fn in_format(tensor: &Tensor, format: DType) -> candle_core::Result<Tensor> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let lies = layout.contiguous_offsets().map(|(first, end)| first..end);
-    match (&*storage, format, lies) {
-        (Storage::Cpu(CpuStorage::F32(values)), DType::BF16, Some(lies)) => {
-            Tensor::from_vec(narrowed_all(&values[lies]), tensor.shape(), &Device::Cpu)
+    let of_host = {
+        let (storage, layout) = tensor.storage_and_layout();
+        let lies = layout.contiguous_offsets().map(|(first, end)| first..end);
+        match (&*storage, format, lies) {
+            (Storage::Cpu(CpuStorage::F32(values)), DType::BF16, Some(lies)) => {
+                Some(Tensor::from_vec(narrowed_all(&values[lies]), tensor.shape(), &Device::Cpu))
+            }
+            (Storage::Cpu(CpuStorage::BF16(values)), DType::F32, Some(lies)) => {
+                Some(Tensor::from_vec(widened_all(&values[lies]), tensor.shape(), &Device::Cpu))
+            }
+            _ => None,
         }
-        (Storage::Cpu(CpuStorage::BF16(values)), DType::F32, Some(lies)) => {
-            Tensor::from_vec(widened_all(&values[lies]), tensor.shape(), &Device::Cpu)
-        }
-        _ => tensor.to_dtype(format),
-    }
+    };
+    of_host.unwrap_or_else(|| tensor.to_dtype(format))
 }
 
 /// `f` of the values of a tensor, row-major and widened to f32; no copy is made where they lie so in host memory.
@@ -200,7 +203,22 @@ mod tests {
         let read = |tensor: &Tensor| values(tensor, <[f32]>::to_vec).unwrap();
         assert_eq!(read(&full.narrow(0, 1, 2).unwrap()), (4..12).map(|i| i as f32 / 4.0).collect::<Vec<_>>());
         assert_eq!(read(&full.t().unwrap())[..3], [0.0, 1.0, 2.0]);
-        assert_eq!(read(&full.to_dtype(DType::BF16).unwrap()), read(&full));
+        let narrow = full.to_dtype(DType::BF16).unwrap();
+        assert_eq!(read(&narrow), read(&full));
+        assert_eq!(read(&narrow.narrow(0, 1, 2).unwrap()), read(&full.narrow(0, 1, 2).unwrap()));
+        assert_eq!(read(&narrow.t().unwrap()), read(&full.t().unwrap()));
+    }
+
+    #[test]
+    fn a_format_is_what_candle_makes_of_it() {
+        let full = Tensor::from_vec((0..12).map(|i| 1.0 / (i + 1) as f32).collect(), (3, 4), &Device::Cpu).unwrap();
+        for tensor in [full.clone(), full.narrow(0, 1, 2).unwrap(), full.t().unwrap()] {
+            let narrow = in_format(&tensor, DType::BF16).unwrap();
+            assert_eq!((narrow.dtype(), narrow.shape()), (DType::BF16, tensor.shape()));
+            let theirs = tensor.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+            let ours = in_format(&narrow, DType::F32).unwrap();
+            assert_eq!(ours.to_vec2::<f32>().unwrap(), theirs.to_vec2::<f32>().unwrap());
+        }
     }
 
     #[test]

@@ -135,10 +135,18 @@ fn wrong_tensors_are_refused_by_name() {
     assert_eq!(shape, "M/model.safetensors: tensor model.norm.weight has shape [2, 4], the network needs [8]");
     let integers = refused(|tensors| tensors.get_mut(norm).unwrap().0 = Dtype::I32);
     assert_eq!(integers, "M/model.safetensors: tensor model.norm.weight has an unsupported type: I32");
+    let infinite = "M/model.safetensors: tensor model.norm.weight has an entry that is not finite: ";
     for (value, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
         let error = refused(|tensors| tensors.get_mut(norm).unwrap().2[12..16].copy_from_slice(&value.to_le_bytes()));
-        let expected = "M/model.safetensors: tensor model.norm.weight has an entry that is not finite: ";
-        assert_eq!(error, format!("{expected}{shown} at index 3"));
+        assert_eq!(error, format!("{infinite}{shown} at index 3"));
+    }
+    for (half, value) in [(Dtype::F16, f16::INFINITY.to_le_bytes()), (Dtype::BF16, bf16::INFINITY.to_le_bytes())] {
+        let error = refused(|tensors| {
+            let (dtype, _, bytes) = tensors.get_mut(norm).unwrap();
+            (*dtype, *bytes) = (half, vec![0; 16]);
+            bytes[6..8].copy_from_slice(&value);
+        });
+        assert_eq!(error, format!("{infinite}inf at index 3"), "{half:?}");
     }
 }
 
