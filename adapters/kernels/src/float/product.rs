@@ -10,6 +10,9 @@ mod chain;
 mod layout;
 mod matrix;
 mod panels;
+#[cfg(target_arch = "x86_64")]
+mod row;
+mod target;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -87,12 +90,13 @@ unsafe fn product_at(
         (0..m).for_each(|row| unsafe { result.add(row * row_stride).write_bytes(0, n) });
     }
     // SAFETY: as the caller promises.
-    if m == 1 && k > 0 && unsafe { chain::row_product(result, onto, scale, (a, b), threads) } {
-        return;
-    }
-    // SAFETY: as the caller promises.
     #[cfg(target_arch = "x86_64")]
-    if k > 0 && unsafe { thin::product((result, row_stride), onto, scale, (a, b), threads) } {
+    if k > 0
+        && unsafe {
+            row::product(result, onto, scale, (a, b), threads)
+                || thin::product((result, row_stride), onto, scale, (a, b), threads)
+        }
+    {
         return;
     }
     if by_panels((a, b)) {

@@ -9,9 +9,10 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::super::fused::{self, FusedKernel, Instruction, is_fused};
-use super::chain::{Target, add_term};
+use super::chain::add_term;
 use super::layout::{lay_panels, lay_strip};
 use super::matrix::{CUT, MatrixView, Onto, Threads};
+use super::target::Target;
 
 /// Terms in one turn of the innermost loop, which is unrolled.
 const TERMS: usize = 4;

@@ -7,8 +7,8 @@ use pulp::x86::V3;
 use rayon::prelude::*;
 
 use super::super::fused::Fused;
-use super::chain::Target;
 use super::matrix::{CUT, MatrixView, Onto, Threads};
+use super::target::Target;
 
 /// Most columns: lanes of a register.
 const LANES: usize = 8;
