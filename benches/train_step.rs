@@ -62,9 +62,9 @@ struct Measured {
     /// Median of all steps, on the clock and of the processor.
     seconds_a_step: [f64; 2],
     peak_mib: Option<f64>,
-    /// Until the first step, without the time that other steps take, and what of it the system took of the processor, most
-    /// of that to clear memory.
+    /// Until the end of the first step, less what a step takes.
     startup: f64,
+    /// What the system took of the processor until then, most of it to clear memory.
     system: f64,
 }
 

@@ -175,7 +175,7 @@ impl GgufFile {
         let mut read = |device: &Device| self.content.tensor(&mut file, &located.in_file, device).map_err(malformed);
         let blocks = read(&Device::Cpu)?;
         let values = blocks.dequantize(&Device::Cpu)?;
-        weights::values(&values, |values| check_finite(&self.path, &located.in_file, values, |x| x))??;
+        weights::values(&values, |values| check_finite(&self.path, &located.in_file, values))??;
         let order = located.permuted.map(|heads| row_order(heads, located.shape[0]));
         let order = order.map(|order| Tensor::new(order, device)).transpose()?;
         if hold == Hold::Stored && located.shape.len() > 1 {

@@ -68,17 +68,18 @@ impl TensorPlace {
     }
 
     /// Entries as a tensor, if they are numbers.
-    fn tensor<T: WithDType>(&self, name: &str, values: Vec<T>, wide: impl Fn(T) -> f32) -> Result<Tensor, ModelError> {
-        check_finite(&self.file, name, &values, wide)?;
+    fn tensor<T: WithDType + Into<f32>>(&self, name: &str, values: Vec<T>) -> Result<Tensor, ModelError> {
+        check_finite(&self.file, name, &values)?;
         Ok(Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?)
     }
 
     pub(super) fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
         let mut values = match self.dtype {
-            Dtype::F16 => self.tensor::<f16>(name, self.in_place(u16::from_le)?.reinterpret_into(), f16::to_f32)?,
-            Dtype::BF16 => self.tensor::<bf16>(name, self.in_place(u16::from_le)?.reinterpret_into(), bf16::to_f32)?,
-            _ => self.tensor(name, self.in_place(|x| f32::from_bits(u32::from_le(f32::to_bits(x))))?, |x| x)?,
+            Dtype::F16 => self.tensor::<f16>(name, self.in_place(u16::from_le)?.reinterpret_into())?,
+            Dtype::BF16 => self.tensor::<bf16>(name, self.in_place(u16::from_le)?.reinterpret_into())?,
+            _ => self.tensor(name, self.in_place(|x| f32::from_bits(u32::from_le(f32::to_bits(x))))?)?,
         };
+        // What one is added to is seldom a number of the narrow format again.
         if hold == Hold::F32 || self.stored == Stored::LessOne {
             values = in_format(&values, DType::F32)?;
         }
@@ -92,22 +93,17 @@ impl TensorPlace {
 }
 
 /// Refuses NaN and infinities, naming the tensor.
-pub fn check_finite<T: Copy>(
-    path: &Path,
-    tensor: &str,
-    values: &[T],
-    wide: impl Fn(T) -> f32,
-) -> Result<(), ModelError> {
+pub fn check_finite<T: Copy + Into<f32>>(path: &Path, tensor: &str, values: &[T]) -> Result<(), ModelError> {
     // A loop that stops at the first would look at one value at a time.
     const CHUNK: usize = 1 << 12;
-    let finite = |values: &[T]| values.iter().fold(true, |all, &value| all & wide(value).is_finite());
+    let finite = |values: &[T]| values.iter().fold(true, |all, &value| all & value.into().is_finite());
     if values.chunks(CHUNK).all(finite) {
         return Ok(());
     }
-    match values.iter().position(|&value| !wide(value).is_finite()) {
+    match values.iter().position(|&value| !value.into().is_finite()) {
         None => Ok(()),
         Some(index) => {
-            let value = wide(values[index]);
+            let value = values[index].into();
             Err(ModelError::NotFinite { path: path.to_owned(), tensor: tensor.to_owned(), index, value })
         }
     }

@@ -18,14 +18,14 @@ pub(super) const LEAST_BITS: u16 = (LEAST.to_bits() >> 16) as u16;
 #[inline(always)]
 pub(super) fn factor(x: bf16) -> f32 {
     let bits = x.to_bits();
-    if bits & 0x7fff < LEAST_BITS { 0.0 } else { wide(bits) }
+    if bits & 0x7fff < LEAST_BITS { 0.0 } else { of_bits(bits) }
 }
 
 /// The nearest factor in f32: zero for what is less than [`LEAST`].
 #[inline(always)]
 pub(super) fn rounded(x: f32) -> f32 {
     let magnitude = x.to_bits() & 0x7fff_ffff;
-    if magnitude < LEAST.to_bits() { 0.0 } else { wide(nearest(x)) }
+    if magnitude < LEAST.to_bits() { 0.0 } else { of_bits(nearest(x)) }
 }
 
 /// All numbers as factors of products are.
@@ -40,7 +40,7 @@ pub fn narrowed_all(values: &[f32]) -> Vec<bf16> {
 
 /// The same numbers in f32.
 pub fn widened_all(values: &[bf16]) -> Vec<f32> {
-    converted(values, |x| wide(x.to_bits()))
+    converted(values, |x| of_bits(x.to_bits()))
 }
 
 /// The nearest number in bf16, of two equally near ones the even one.
@@ -52,8 +52,9 @@ fn nearest(x: f32) -> u16 {
     ((if is_nan { bits | 0x0040_0000 } else { up }) >> 16) as u16
 }
 
+/// The number in bf16 that has these bits, in f32.
 #[inline(always)]
-fn wide(bits: u16) -> f32 {
+fn of_bits(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
