@@ -86,8 +86,9 @@ pub struct Train<'a> {
     angles: Vec<(Rope, Angles)>,
 }
 
-/// Logits held at a time where only log-probabilities are wanted: 64 MiB.
-pub const LOGITS: usize = 1 << 24;
+/// Most logits held at a time where only log-probabilities are wanted: 128 MiB. The head's weights are read anew for each
+/// part of them.
+pub const LOGITS: usize = 1 << 25;
 
 impl<'a> Train<'a> {
     /// The network with these weights, and this adapter if any.

@@ -90,7 +90,9 @@ impl Train<'_> {
     pub(super) fn scored_head(&mut self, layer: Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
         let Scoring { labels, gradient } = scoring;
         let open = layer.widened()?;
-        let rows = (LOGITS / open.d_out()?).max(1);
+        // Gradients of the head add up parts: how many there are belongs to the arithmetic.
+        let logits = if open.trained || open.base { LOGITS / 2 } else { LOGITS };
+        let rows = (logits / open.d_out()?).max(1);
         let chunks = (0..labels.len()).step_by(rows).map(|first| (first, rows.min(labels.len() - first)));
         let chunks: Vec<(usize, usize)> = chunks.collect();
         let (mut values, mut known) = (Vec::new(), Vec::new());

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::super::super::product::MatrixView;
 use super::super::matrix::{Bf16Matrix, GROUP};
 use super::super::numbers::{LEAST, LEAST_BITS};
@@ -36,6 +38,18 @@ fn rounded(halves: [__m512; 2]) -> __m512i {
 fn numbers(x: &[f32]) -> __m512 {
     // SAFETY: as many numbers as the mask has bits lie in the slice.
     unsafe { _mm512_maskz_loadu_ps(first_bits(x.len().min(LANES)), x.as_ptr()) }
+}
+
+/// At most thirty-two numbers in bf16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn halves(x: &[bf16]) -> __m512i {
+    match x.first_chunk::<GROUP>() {
+        // SAFETY: as many numbers as a register has.
+        Some(all) => unsafe { _mm512_loadu_epi16(all.as_ptr().cast()) },
+        // SAFETY: as many numbers as the mask has bits lie in the slice.
+        None => unsafe { _mm512_maskz_loadu_epi16(first_halves(x.len()), x.as_ptr().cast()) },
+    }
 }
 
 /// Numbers in bf16 as they are multiplied: without the small ones.
@@ -151,18 +165,14 @@ pub(super) fn put_columns<K: Bf16Kernel>(
     (entry, width): (usize, usize),
     first: usize,
 ) {
+    let mut rows: [&[bf16]; WIDTH] = [&[]; WIDTH];
+    rows.iter_mut().take(width).zip(entry..).for_each(|(row, entry)| *row = &weight.row(entry)[first..]);
     for (group, to) in to.as_chunks_mut::<WORDS>().0.iter_mut().enumerate() {
-        for half in [0, LANES] {
-            let mut words = [_mm512_setzero_si512(); LANES];
-            for (lane, words) in words.iter_mut().enumerate().take(width.saturating_sub(half)) {
-                let row = &weight.row(entry + half + lane)[first + group * GROUP..];
-                let there = first_halves(row.len().min(GROUP));
-                // SAFETY: as many numbers as the mask has bits lie in the slice.
-                *words = ordered::<K>(kept(unsafe { _mm512_maskz_loadu_epi16(there, row.as_ptr().cast()) }));
-            }
+        for (half, rows) in rows.as_chunks::<LANES>().0.iter().enumerate() {
+            let words = rows.map(|row| ordered::<K>(kept(halves(row.get(group * GROUP..).unwrap_or_default()))));
             for (to, words) in to.iter_mut().zip(turned(words)) {
                 // SAFETY: sixteen numbers from either half on lie in the array.
-                unsafe { _mm512_storeu_si512(to[half..][..LANES].as_mut_ptr().cast(), words) };
+                unsafe { _mm512_storeu_si512(to[half * LANES..][..LANES].as_mut_ptr().cast(), words) };
             }
         }
     }
@@ -178,8 +188,7 @@ pub(super) fn put_pairs<K: Bf16Kernel>(
 ) {
     let row = |term: usize| match weight.row(term) {
         [] => _mm512_setzero_si512(),
-        // SAFETY: as many numbers as the mask has bits lie in a row from there on.
-        row => kept(unsafe { _mm512_maskz_loadu_epi16(first_halves(width), row[entry..][..width].as_ptr().cast()) }),
+        row => kept(halves(&row[entry..][..width])),
     };
     for (word, to) in to.iter_mut().enumerate() {
         let first = first + word / WORDS * GROUP;
