@@ -86,9 +86,16 @@ pub struct Train<'a> {
     angles: Vec<(Rope, Angles)>,
 }
 
-/// Most logits held at a time where only log-probabilities are wanted: 128 MiB. The head's weights are read anew for each
-/// part of them.
-pub const LOGITS: usize = 1 << 25;
+/// Logits held at a time where only log-probabilities are wanted: 64 MiB, or those of [`ENOUGH_ROWS`].
+const LOGITS: usize = 1 << 24;
+/// Rows that are worth reading the weights of a large head for.
+const ENOUGH_ROWS: usize = 192;
+
+/// Rows whose logits of so many tokens are held at a time where only log-probabilities are wanted. The gradient of a head
+/// that is trained adds up as many parts: those belong to the arithmetic.
+pub fn scored_at_once(vocab: usize, trained: bool) -> usize {
+    (LOGITS / vocab).max(if trained { 1 } else { ENOUGH_ROWS })
+}
 
 impl<'a> Train<'a> {
     /// The network with these weights, and this adapter if any.

@@ -8,7 +8,7 @@ use ftk_networks::ops::graph::Features;
 
 use super::layer::Layer;
 use super::operation::Operation;
-use super::{Gradients, LOGITS, Learns, Scoring, Train, host, log_prob, messages, trace};
+use super::{Gradients, Learns, Scoring, Train, host, log_prob, messages, scored_at_once, trace};
 use crate::Error;
 
 impl Train<'_> {
@@ -90,9 +90,7 @@ impl Train<'_> {
     pub(super) fn scored_head(&mut self, layer: Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
         let Scoring { labels, gradient } = scoring;
         let open = layer.widened()?;
-        // Gradients of the head add up parts: how many there are belongs to the arithmetic.
-        let logits = if open.trained || open.base { LOGITS / 2 } else { LOGITS };
-        let rows = (logits / open.d_out()?).max(1);
+        let rows = scored_at_once(open.d_out()?, open.trained || open.base);
         let chunks = (0..labels.len()).step_by(rows).map(|first| (first, rows.min(labels.len() - first)));
         let chunks: Vec<(usize, usize)> = chunks.collect();
         let (mut values, mut known) = (Vec::new(), Vec::new());

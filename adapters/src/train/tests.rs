@@ -382,6 +382,22 @@ fn log_probabilities_pass_their_gradient_to_input_and_head() {
 }
 
 #[test]
+fn the_gradient_of_a_head_adds_up_parts_of_so_many_logits_as_the_arithmetic_says() {
+    const VOCAB: usize = 1 << 20;
+    let (x, slopes) = (random(1, &[20, 3]), random(3, &[20]));
+    let weights: Weights = [("w.weight".to_owned(), random(2, &[VOCAB, 3]))].into_iter().collect();
+    let gradient = |first: usize, count: usize| {
+        let rows = |of: &Tensor| of.narrow(0, first, count).unwrap();
+        let mut pass = Train::recording(&weights, None, Learns::Base);
+        pass.score(vec![7; count], None);
+        let scored = pass.head("w", "w", WIDTH, &rows(&x)).unwrap();
+        pass.backward(&scored, rows(&slopes)).unwrap().into_trained().remove("w.weight").unwrap()
+    };
+    let parts = (gradient(0, 16) + gradient(16, 4)).unwrap();
+    assert!(numbers(&gradient(0, 20)) == numbers(&parts), "2^24 logits are 16 rows");
+}
+
+#[test]
 fn log_probabilities_of_huge_logits_stay_finite() {
     let operands = [("x", tensor(&[1.0, 1.0], &[2, 1])), ("w.weight", tensor(&[3e4, 3e4, 1e4, -1e4], &[4, 1]))];
     let scored = |pass: &mut Train<'_>, x: &Operands| {

@@ -3,7 +3,7 @@
 
 use ftk_adapters::footprint::Footprint;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::train::LOGITS;
+use ftk_adapters::train::scored_at_once;
 use ftk_bases::BaseModel;
 use ftk_bases::Hold;
 use ftk_networks::Network;
@@ -42,7 +42,8 @@ impl Memory {
             None => sizes().sum::<usize>(),
         };
         let (numbers, widest) = kept(source.network(), adapter, recipe.run.recompute);
-        let logits = (tokens * source.network().vocab()).min(LOGITS.max(source.network().vocab()));
+        let vocab = source.network().vocab();
+        let logits = vocab * tokens.min(scored_at_once(vocab, adapter.is_none()));
         Self {
             weights: match (recipe.base.hold, recipe.run.precision, adapter) {
                 (Hold::F32, Format::Bf16, Some(_)) => {
