@@ -48,8 +48,8 @@ fn a_run_that_is_asked_to_end_does_so_in_good_order_and_goes_on_as_if_it_had_not
     // No checkpoints but those of the signals.
     recipe(folder, "");
     change(folder, "save_every = 1", "save_every = 0");
-    // Long enough that a signal finds it running.
-    const LONG: usize = 300;
+    // Seconds, so that a signal finds it running however late it is sent.
+    const LONG: usize = 3000;
     change(folder, &format!("steps = {STEPS}"), &format!("steps = {LONG}"));
     succeed(&mut train(folder, "whole"));
     for (name, code, steps) in [("TERM", 143, 5), ("INT", 130, 20), ("USR1", 138, 35), ("HUP", 129, 50)] {
