@@ -39,7 +39,7 @@ static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
 /// Steps before timing, and timed.
 const STEPS: [usize; 2] = [1, 5];
 
-/// Bytes that are touched before a tool starts, more than any run of ftk takes here.
+/// Bytes that are touched before a tool starts: about what the largest runs of ftk take here.
 const TOUCHED: usize = 6 << 30;
 
 /// A row of the table.

@@ -94,7 +94,7 @@ const ENOUGH_ROWS: usize = 192;
 /// Rows whose logits of so many tokens are held at a time where only log-probabilities are wanted. The gradient of a head
 /// that is trained adds up as many parts: those belong to the arithmetic.
 pub fn scored_at_once(vocab: usize, trained: bool) -> usize {
-    (LOGITS / vocab).max(if trained { 1 } else { ENOUGH_ROWS })
+    (LOGITS / vocab.max(1)).max(if trained { 1 } else { ENOUGH_ROWS })
 }
 
 impl<'a> Train<'a> {
