@@ -91,8 +91,8 @@ const LOGITS: usize = 1 << 24;
 /// Rows that are worth reading the weights of a large head for.
 const ENOUGH_ROWS: usize = 192;
 
-/// Rows whose logits of so many tokens are held at a time where only log-probabilities are wanted. The gradient of a head
-/// that is trained adds up as many parts: those belong to the arithmetic.
+/// Rows that are scored at a time, whose logits are held together, where only log-probabilities are wanted. If the head is
+/// trained, its gradient adds up those of such parts, so that their size belongs to the arithmetic.
 pub fn scored_at_once(vocab: usize, trained: bool) -> usize {
     (LOGITS / vocab.max(1)).max(if trained { 1 } else { ENOUGH_ROWS })
 }
