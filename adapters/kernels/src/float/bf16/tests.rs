@@ -33,9 +33,13 @@ fn check(x: &[f32], values: &[bf16], d_in: usize, side: Bf16Side) {
     }
 }
 
-/// What this processor has, and what others do without.
+/// What this processor has, tiles even if it has none, and what others do without.
 fn all() -> impl Iterator<Item = Bf16Unit> {
-    Bf16Unit::all().into_iter().chain([Bf16Unit::F32 { fused: false }])
+    #[cfg(target_arch = "x86_64")]
+    let emulated = Dots::detect().and_then(Tiles::emulated).map(Bf16Unit::Tiles);
+    #[cfg(not(target_arch = "x86_64"))]
+    let emulated = None;
+    Bf16Unit::all().into_iter().chain(emulated).chain([Bf16Unit::F32 { fused: false }])
 }
 
 proptest! {

@@ -1,6 +1,9 @@
 //! By tiles of AMX: `tdpbf16ps` computes a group of 16 rows and 16 entries, the chains of even and of odd terms apart, and
 //! adds their sum to what the tile has. There are no intrinsics of it in stable Rust, so it is assembly.
 
+#[cfg(all(test, target_os = "linux"))]
+mod emulated;
+
 use std::arch::asm;
 use std::sync::LazyLock;
 
@@ -25,6 +28,18 @@ impl Tiles {
     pub(crate) fn detect(dots: Dots) -> Option<Self> {
         static USABLE: LazyLock<bool> = LazyLock::new(|| has_tiles() && permitted());
         USABLE.then_some(Self(dots))
+    }
+
+    /// Where the processor has none, tiles whose instructions the test process emulates.
+    #[cfg(test)]
+    pub(crate) fn emulated(dots: Dots) -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        if !has_tiles() {
+            emulated::start();
+            return Some(Self(dots));
+        }
+        let _ = dots;
+        None
     }
 }
 
