@@ -16,8 +16,10 @@ use super::elementary::{exp, largest, reduce};
 use super::product::{CHAIN, LINE, MatrixView, Onto};
 use crate::vectors::vectorised;
 
-/// Rows of queries treated at once.
+/// Rows of queries that add a product to the gradients of keys and values.
 const BLOCK: usize = 64;
+/// Rows of queries treated at once: of what the last one of them sees, little is hidden from the first.
+const PART: usize = 32;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +85,17 @@ struct Block {
     seen: usize,
 }
 
+impl Block {
+    /// Its rows in parts, each of which sees up to its own last row.
+    fn parts(self) -> impl Iterator<Item = Self> {
+        let Self { first, count, seen } = self;
+        (0..count).step_by(PART).map(move |at| {
+            let part = PART.min(count - at);
+            Self { first: first + at, count: part, seen: seen - (count - at - part) }
+        })
+    }
+}
+
 impl<'a> QueryHead<'a> {
     fn new(q: &'a [f32], VisibleSpan { span, k, v }: &'a VisibleSpan<'_>, shape: AttentionShape, head: usize) -> Self {
         let AttentionShape { query, key_value, dim } = shape;
@@ -118,8 +131,9 @@ impl<'a> QueryHead<'a> {
         })
     }
 
-    /// Probabilities of a block of rows into `p` `(count, seen)`, whose rows are a stride apart.
-    fn probabilities(&self, p: &mut [f32], block: Block) {
+    /// Probabilities of a block of rows into `p` `(count, width)`, whose rows are a stride apart, with zeros for what its
+    /// rows do not see.
+    fn probabilities(&self, p: &mut [f32], block: Block, width: usize) {
         let Block { first, count, seen } = block;
         let stride = self.stride();
         // A product of one chain is scaled when it is read. Of several, each is.
@@ -130,7 +144,7 @@ impl<'a> QueryHead<'a> {
             || {
                 for (r, row) in p.chunks_exact_mut(stride).take(count).enumerate() {
                     // Row r of the block sees all but the positions of the rows after it.
-                    let (row, hidden) = row[..seen].split_at_mut(seen - (count - 1 - r));
+                    let (row, hidden) = row[..width].split_at_mut(seen - (count - 1 - r));
                     // The largest score is that of the largest product.
                     let largest = scale * largest(row);
                     row.iter_mut().for_each(|x| *x = exp(scale * *x - largest));
@@ -220,8 +234,8 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
         let v = HeadFactor::new(view.v, view.rows);
         let mut y = vec![0.0; view.rows * dim];
         let mut p = view.scratch();
-        for block in view.blocks() {
-            view.probabilities(&mut p, block);
+        for block in view.blocks().flat_map(Block::parts) {
+            view.probabilities(&mut p, block, block.seen);
             let p = view.scores(&p, block);
             v.product((&mut y[block.first * dim..], dim), Onto::Nothing, 1.0, p, dim);
         }
@@ -262,26 +276,32 @@ pub fn attention_backward(
         let mut dq = vec![0.0; view.rows * dim];
         let (mut dk, mut dv) = (vec![0.0; seen * dim], vec![0.0; seen * dim]);
         let [mut p, mut ds] = [view.scratch(), view.scratch()];
-        for block @ Block { first, count, seen } in view.blocks() {
-            view.probabilities(&mut p, block);
-            v_turned.product((&mut ds, stride), Onto::Nothing, 1.0, g.rows(first, count), seen);
-            let [g, q] = [g_head, q_head].map(|head| HeadFactor::new(head.rows(first, count), count));
-            g.product((&mut dv, dim), Onto::Present, 1.0, view.scores(&p, block).t(), dim);
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (p, ds) in p.chunks_exact(stride).zip(ds.chunks_exact_mut(stride)).take(count) {
-                        let (p, ds) = (&p[..seen], &mut ds[..seen]);
-                        let along = reduce([p, ds], |[p, ds]| p * ds);
-                        for (p, ds) in p.iter().zip(ds) {
-                            *ds = p * (*ds - along);
+        for block in view.blocks() {
+            for (at, part @ Block { first, count, seen }) in (0..).step_by(PART).zip(block.parts()) {
+                let [p, ds] = [&mut p, &mut ds].map(|room| &mut room[at * stride..]);
+                view.probabilities(p, part, block.seen);
+                v_turned.product((&mut *ds, stride), Onto::Nothing, 1.0, g.rows(first, count), seen);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (p, ds) in p.chunks_exact(stride).zip(ds.chunks_exact_mut(stride)).take(count) {
+                            let (ds, hidden) = ds[..block.seen].split_at_mut(seen);
+                            let p = &p[..seen];
+                            let along = reduce([p, ds], |[p, ds]| p * ds);
+                            for (p, ds) in p.iter().zip(ds) {
+                                *ds = p * (*ds - along);
+                            }
+                            hidden.fill(0.0);
                         }
-                    }
-                },
-            );
-            let ds = view.scores(&ds, block);
-            k.product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, ds, dim);
-            q.product((&mut dk, dim), Onto::Present, view.scale, ds.t(), dim);
+                    },
+                );
+                k.product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, view.scores(ds, part), dim);
+            }
+            let Block { first, count, .. } = block;
+            let [g, q] = [g_head, q_head].map(|head| HeadFactor::new(head.rows(first, count), count));
+            let [p, ds] = [&p, &ds].map(|room| view.scores(room, block).t());
+            g.product((&mut dv, dim), Onto::Present, 1.0, p, dim);
+            q.product((&mut dk, dim), Onto::Present, view.scale, ds, dim);
         }
         [dq, dk, dv]
     };
