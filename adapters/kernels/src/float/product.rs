@@ -6,6 +6,8 @@
 //! It adds up small and thin products in another order: those are computed here. So are large ones where registers are
 //! those of AVX2 or AVX-512, and those of attention over many rows (`panels`).
 
+#[cfg(target_arch = "x86_64")]
+mod across;
 mod chain;
 mod layout;
 mod matrix;
@@ -95,6 +97,7 @@ unsafe fn product_at(
         && unsafe {
             row::product(result, onto, scale, (a, b), threads)
                 || thin::product((result, row_stride), onto, scale, (a, b), threads)
+                || across::product((result, row_stride), onto, scale, (a, b), threads)
         }
     {
         return;

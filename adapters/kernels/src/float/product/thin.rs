@@ -7,7 +7,8 @@ use pulp::x86::V3;
 use rayon::prelude::*;
 
 use super::super::fused::Fused;
-use super::matrix::{CUT, MatrixView, Onto, Threads};
+use super::layout::prefetch;
+use super::matrix::{CUT, LINE, MatrixView, Onto, Threads};
 use super::target::Target;
 
 /// Most columns: lanes of a register.
@@ -66,6 +67,11 @@ unsafe fn rows(with: V3, (target, first): (Target, usize), a: MatrixView<'_>, ri
         for (slice, right) in right.chunks(CUT).enumerate() {
             let mut chains = [_mm256_setzero_ps(); ROWS];
             for (term, right) in (slice * CUT..).zip(right) {
+                if term % LINE == 0 {
+                    // The rows after these: processors do not foresee so many.
+                    let ahead = |row: &&[f32]| row.as_ptr().wrapping_add(ROWS * a.row_stride + term);
+                    left.iter().map(ahead).for_each(|at| prefetch(at, 1));
+                }
                 // SAFETY: there are eight numbers.
                 let right = unsafe { _mm256_loadu_ps(right.as_ptr()) };
                 for (chain, left) in chains.iter_mut().zip(&left) {
