@@ -227,7 +227,6 @@ pub fn attention_cached(
 
 fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> {
     let AttentionShape { query, dim, .. } = shape;
-    let mut result = vec![0.0; q.len()];
     let tasks = tasks(seen, query);
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
         let view = QueryHead::new(q, seen, shape, head);
@@ -242,9 +241,36 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
         y
     };
     let outputs: Vec<Vec<f32>> = tasks.par_iter().map(one).collect();
-    for ((VisibleSpan { span, .. }, head), y) in tasks.into_iter().zip(outputs) {
-        place(&mut result, &y, (&span.rows, query * dim), head * dim, dim);
+    side_by_side(q.len(), shape, seen, &outputs)
+}
+
+/// All rows with their heads side by side, of which each head of each span has made its own.
+///
+/// # Panics
+/// If the rows of the spans are not all rows, in their order.
+fn side_by_side(entries: usize, shape: AttentionShape, seen: &[VisibleSpan<'_>], heads: &[Vec<f32>]) -> Vec<f32> {
+    let AttentionShape { query, dim, .. } = shape;
+    let width = query * dim;
+    assert_eq!(heads.len(), seen.len() * query, "every head of every span has made its rows");
+    let mut result = Vec::with_capacity(entries);
+    let mut rest = &mut result.spare_capacity_mut()[..entries];
+    let mut blocks = Vec::new();
+    for (VisibleSpan { span, .. }, heads) in seen.iter().zip(heads.chunks(query)) {
+        assert_eq!(span.rows.start * width, entries - rest.len(), "spans follow one another");
+        let (rows, after) = rest.split_at_mut(span.rows.len() * width);
+        blocks.extend(rows.chunks_mut(BLOCK * width).enumerate().map(|(index, rows)| (rows, index * BLOCK, heads)));
+        rest = after;
     }
+    assert!(rest.is_empty(), "all rows are of a span");
+    blocks.into_par_iter().for_each(|(rows, first, heads)| {
+        for (row, to) in (first..).zip(rows.chunks_exact_mut(width)) {
+            for (to, head) in to.chunks_exact_mut(dim).zip(heads) {
+                to.iter_mut().zip(&head[row * dim..][..dim]).for_each(|(to, &x)| _ = to.write(x));
+            }
+        }
+    });
+    // SAFETY: all rows of all blocks have been written, which are all of the result.
+    unsafe { result.set_len(entries) };
     result
 }
 
@@ -261,8 +287,6 @@ pub fn attention_backward(
 ) -> [Vec<f32>; 3] {
     let AttentionShape { query, key_value, dim } = shape;
     let group = query / key_value;
-    let (mut dq, mut dk, mut dv) =
-        (vec![0.0; operands.q.len()], vec![0.0; operands.k.len()], vec![0.0; operands.v.len()]);
     let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, format, span)).collect();
     let [q_held, g_held] = [operands.q, gradient].map(|x| HeldRows::new(format, Cow::Borrowed(x)));
     let tasks = tasks(&seen, query);
@@ -303,19 +327,23 @@ pub fn attention_backward(
             g.product((&mut dv, dim), Onto::Present, 1.0, p, dim);
             q.product((&mut dk, dim), Onto::Present, view.scale, ds, dim);
         }
-        [dq, dk, dv]
+        (dq, [dk, dv])
     };
-    let outputs: Vec<[Vec<f32>; 3]> = tasks.par_iter().map(one).collect();
-    for ((VisibleSpan { span, .. }, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
-        place(&mut dq, &q, (&span.rows, query * dim), head * dim, dim);
-        // The query heads of a group share a key head, and are added in their order.
-        let column = head / group * dim;
-        for (into, from) in [(&mut dk, &k), (&mut dv, &v)] {
-            let (before, own) = from.split_at(span.before.len() * dim);
-            place(into, before, (&span.before, key_value * dim), column, dim);
-            place(into, own, (&span.own, key_value * dim), column, dim);
+    let (outputs, of_keys): (Vec<_>, Vec<_>) = tasks.par_iter().map(one).unzip();
+    let dq = side_by_side(operands.q.len(), shape, &seen, &outputs);
+    // The query heads of a group share a key head, and are added in their order.
+    let added = |part: usize| {
+        let mut sum = vec![0.0; operands.k.len()];
+        for ((VisibleSpan { span, .. }, head), parts) in tasks.iter().zip(&of_keys) {
+            let parts: &[Vec<f32>; 2] = parts;
+            let (before, own) = parts[part].split_at(span.before.len() * dim);
+            for (rows, from) in [(&span.before, before), (&span.own, own)] {
+                place(&mut sum, from, (rows, key_value * dim), head / group * dim, dim);
+            }
         }
-    }
+        sum
+    };
+    let (dk, dv) = rayon::join(|| added(0), || added(1));
     [dq, dk, dv]
 }
 
