@@ -19,7 +19,7 @@ const ROWS: usize = 8;
 /// Columns whose chains run side by side.
 const ABREAST: usize = 4;
 /// Fewest columns of a task: of a row some lines are read.
-const TASK: usize = 128;
+const TASK: usize = 64;
 /// Multiplications that outweigh handing them to another thread.
 const WORTH_A_THREAD: usize = 1 << 18;
 

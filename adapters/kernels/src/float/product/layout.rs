@@ -37,9 +37,9 @@ pub(in super::super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, l
 pub(super) fn prefetch(first: *const f32, count: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..count).step_by(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: an address is named, not read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(at).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(at).cast()) };
     }
     // Where there is no such instruction, nothing is named.
     #[cfg(not(target_arch = "x86_64"))]

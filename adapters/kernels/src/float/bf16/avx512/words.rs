@@ -98,6 +98,10 @@ pub(super) fn by_rows<K: Bf16Kernel>(rows: MatrixView<'_>, first: usize) -> [__m
     let mut words = [_mm512_setzero_si512(); LANES];
     for (row, words) in words.iter_mut().enumerate().take(rows.rows) {
         let x = &rows.values[row * rows.row_stride..][..rows.columns][first..];
+        // The rows of the next strip: processors do not foresee so many.
+        let ahead = x.as_ptr().wrapping_add(LANES * rows.row_stride);
+        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(LANES).cast());
         *words = ordered::<K>(rounded([numbers(x), numbers(&x[x.len().min(LANES)..])]));
     }
     words
