@@ -72,7 +72,9 @@ impl Bf16Unit {
             #[cfg(target_arch = "x86_64")]
             Self::Tiles(tiles) => avx512::product(tiles, x, weight, side),
             #[cfg(target_arch = "x86_64")]
-            Self::Dots(dots) => avx512::product(dots, x, weight, side),
+            Self::Dots(dots) => {
+                avx512::product_of_few(dots, x, weight, side).unwrap_or_else(|| avx512::product(dots, x, weight, side))
+            }
             Self::F32 { fused } => widened::product(fused, x, weight, side),
         }
     }

@@ -4,6 +4,7 @@
 
 mod ahead;
 mod dots;
+mod few;
 mod kernel;
 mod tiles;
 mod words;
@@ -15,6 +16,7 @@ use rayon::prelude::*;
 
 use self::ahead::{fetching, part};
 pub(super) use self::dots::Dots;
+pub(super) use self::few::product as product_of_few;
 use self::kernel::{Bf16Block, Bf16Kernel, WIDTH, WORDS};
 pub(super) use self::tiles::Tiles;
 use self::words::{put_columns, put_pairs};

@@ -9,7 +9,7 @@ use super::kernel::{Bf16Block, Bf16Kernel, LANES, WIDTH, WORDS};
 use super::words::{by_words, first_bits};
 
 /// Words of a chain.
-const OF_A_CHAIN: usize = CHAIN / 2;
+pub(super) const OF_A_CHAIN: usize = CHAIN / 2;
 /// Rows of which both chains and the sums stay in registers.
 const AT_ONCE: usize = 4;
 

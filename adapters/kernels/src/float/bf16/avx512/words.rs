@@ -161,6 +161,31 @@ fn turned(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
     turned
 }
 
+/// The words of a group of terms of sixteen entries, which are rows of weights: a register has a word of every entry.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn column_words<K: Bf16Kernel>(rows: &[&[bf16]; LANES], group: usize) -> [__m512i; WORDS] {
+    turned(rows.map(|row| ordered::<K>(kept(halves(row.get(group * GROUP..).unwrap_or_default())))))
+}
+
+/// As [`column_words`], of at most sixteen entries from `entry` on, where rows of weights are terms.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn pair_words<K: Bf16Kernel>(
+    weight: Bf16Matrix<'_>,
+    (entry, width): (usize, usize),
+    group: usize,
+) -> [__m512i; WORDS] {
+    let row = |term: usize| match weight.row(term) {
+        [] => _mm512_setzero_si512(),
+        row => kept(halves(&row[entry..][..width])),
+    };
+    std::array::from_fn(|word| {
+        let [even, odd] = [0, 1].map(|half| row(group * GROUP + term_at::<K>(2 * word + half)));
+        interleaved(even, odd, 0)
+    })
+}
+
 /// A panel of weights whose rows are entries, from a term on.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn put_columns<K: Bf16Kernel>(
@@ -173,8 +198,7 @@ pub(super) fn put_columns<K: Bf16Kernel>(
     rows.iter_mut().take(width).zip(entry..).for_each(|(row, entry)| *row = &weight.row(entry)[first..]);
     for (group, to) in to.as_chunks_mut::<WORDS>().0.iter_mut().enumerate() {
         for (half, rows) in rows.as_chunks::<LANES>().0.iter().enumerate() {
-            let words = rows.map(|row| ordered::<K>(kept(halves(row.get(group * GROUP..).unwrap_or_default()))));
-            for (to, words) in to.iter_mut().zip(turned(words)) {
+            for (to, words) in to.iter_mut().zip(column_words::<K>(rows, group)) {
                 // SAFETY: sixteen numbers from either half on lie in the array.
                 unsafe { _mm512_storeu_si512(to[half * LANES..][..LANES].as_mut_ptr().cast(), words) };
             }
