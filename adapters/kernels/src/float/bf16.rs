@@ -18,7 +18,7 @@ mod widened;
 use std::sync::LazyLock;
 
 #[cfg(target_arch = "x86_64")]
-use self::avx512::{Dots, Tiles, WordPanels};
+use self::avx512::{Dots, FEW, Tiles, WordPanels};
 pub use self::matrix::{Bf16Matrix, Bf16Side};
 pub use self::numbers::{narrowed_all, rounded_all, widened_all};
 use self::widened::WidePanels;
@@ -79,16 +79,18 @@ impl Bf16Unit {
         }
     }
 
-    fn panels(self, weight: Bf16Matrix<'_>, side: Bf16Side) -> Bf16Panels {
+    /// For products with about so many rows.
+    fn panels(self, weight: Bf16Matrix<'_>, side: Bf16Side, rows: usize) -> Bf16Panels<'_> {
         let laid = match self {
             #[cfg(target_arch = "x86_64")]
             Self::Tiles(tiles) => LaidWeight::Tiles(WordPanels::new(tiles, weight, side)),
             #[cfg(target_arch = "x86_64")]
+            Self::Dots(dots) if rows <= FEW => LaidWeight::AsItLies(dots),
+            #[cfg(target_arch = "x86_64")]
             Self::Dots(dots) => LaidWeight::Dots(WordPanels::new(dots, weight, side)),
             Self::F32 { fused } => LaidWeight::F32(WidePanels::new(fused, weight, side)),
         };
-        let (terms, entries) = weight.sides(side);
-        Bf16Panels { laid, terms, entries }
+        Bf16Panels { laid, weight, side }
     }
 }
 
@@ -115,13 +117,16 @@ pub fn product(x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
 }
 
 /// Weights laid out for more products than one, each on its caller's thread.
-pub struct Bf16Panels {
+pub struct Bf16Panels<'a> {
     laid: LaidWeight,
-    terms: usize,
-    entries: usize,
+    weight: Bf16Matrix<'a>,
+    side: Bf16Side,
 }
 
 enum LaidWeight {
+    /// For rows so few that laying them out would take longer than the sums.
+    #[cfg(target_arch = "x86_64")]
+    AsItLies(Dots),
     #[cfg(target_arch = "x86_64")]
     Tiles(WordPanels<Tiles>),
     #[cfg(target_arch = "x86_64")]
@@ -129,10 +134,10 @@ enum LaidWeight {
     F32(WidePanels),
 }
 
-impl Bf16Panels {
+impl<'a> Bf16Panels<'a> {
     /// For products with about so many rows each.
-    pub fn new(weight: Bf16Matrix<'_>, side: Bf16Side, rows: usize) -> Self {
-        Bf16Unit::of_rows(rows).panels(weight, side)
+    pub fn new(weight: Bf16Matrix<'a>, side: Bf16Side, rows: usize) -> Self {
+        Bf16Unit::of_rows(rows).panels(weight, side, rows)
     }
 
     /// `scale` times the product of `a`, whose rows or columns lie together, with the first terms, as many as `a` has
@@ -142,7 +147,8 @@ impl Bf16Panels {
     /// # Panics
     /// If there are fewer or `a` has none, or the result does not lie in its slice.
     pub fn product(&self, result: (&mut [f32], usize), onto: Onto, scale: f32, a: MatrixView<'_>, columns: usize) {
-        assert!(a.columns <= self.terms && columns <= self.entries, "the weights must have these terms and entries");
+        let (terms, entries) = self.weight.sides(self.side);
+        assert!(a.columns <= terms && columns <= entries, "the weights must have these terms and entries");
         assert!(a.fits() && a.columns > 0, "the left factor must lie in its slice and have terms");
         if a.rows == 0 || columns == 0 {
             return;
@@ -153,6 +159,11 @@ impl Bf16Panels {
             "the result must lie in its slice"
         );
         match &self.laid {
+            #[cfg(target_arch = "x86_64")]
+            LaidWeight::AsItLies(dots) => {
+                let part = self.weight.part(self.side, 0..a.columns, 0..columns);
+                avx512::product_of_few_onto(*dots, result, onto, scale, a, (part, self.side));
+            }
             #[cfg(target_arch = "x86_64")]
             LaidWeight::Tiles(panels) => panels.product(result, onto, scale, a, columns),
             #[cfg(target_arch = "x86_64")]

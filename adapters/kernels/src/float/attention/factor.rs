@@ -83,7 +83,7 @@ pub(super) enum HeadFactor<'a> {
     Laid(Panels),
     AsItLies(MatrixView<'a>),
     #[cfg(feature = "bf16")]
-    Bf16(Bf16Panels),
+    Bf16(Bf16Panels<'a>),
 }
 
 impl<'a> HeadFactor<'a> {

@@ -14,9 +14,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::ahead::{fetching, part};
+use self::ahead::fetching;
 pub(super) use self::dots::Dots;
-pub(super) use self::few::product as product_of_few;
+pub(super) use self::few::{FEW, product as product_of_few, product_onto as product_of_few_onto};
 use self::kernel::{Bf16Block, Bf16Kernel, WIDTH, WORDS};
 pub(super) use self::tiles::Tiles;
 use self::words::{put_columns, put_pairs};
@@ -154,7 +154,7 @@ impl Bf16Task<'_> {
             let count = slice.min(groups - first);
             // What is put together after this: the next slice, or the first one of the next task.
             let (then, at) = if first + count < groups { (first + count, entry) } else { (0, entry + width) };
-            let next = part(weight, side, then * GROUP..(then + slice) * GROUP, at..at + width);
+            let next = weight.part(side, then * GROUP..(then + slice) * GROUP, at..at + width);
             let mut fetch = fetching(next, blocks);
             let panel = |index: usize| (entry + index * WIDTH, WIDTH.min(width - index * WIDTH));
             for (index, right) in lanes.chunks_exact_mut(slice * WORDS).enumerate() {

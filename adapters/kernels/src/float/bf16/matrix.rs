@@ -1,5 +1,8 @@
 //! Matrices in bf16, and how many terms a group has.
 
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -55,6 +58,15 @@ impl<'a> Bf16Matrix<'a> {
     pub fn columns(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.d_in, "columns must lie in the matrix");
         Self { values: &self.values[first.min(self.values.len())..], d_in: count, ..self }
+    }
+
+    /// What some terms are multiplied by for some entries of the result, as far as there are any.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn part(self, side: Bf16Side, terms: Range<usize>, entries: Range<usize>) -> Self {
+        let (rows, columns) = if side == Bf16Side::Inputs { (entries, terms) } else { (terms, entries) };
+        let [first, last] = [rows.start, rows.end].map(|row| row.min(self.d_out));
+        let [from, to] = [columns.start, columns.end].map(|column| column.min(self.d_in));
+        self.rows(first, last - first).columns(from, to - from)
     }
 
     /// Terms of a sum and entries of a row of the result.

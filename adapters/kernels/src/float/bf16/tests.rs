@@ -24,8 +24,8 @@ fn check(x: &[f32], values: &[bf16], d_in: usize, side: Bf16Side) {
     let turned: Vec<f32> = (0..x.len()).map(|at| x[at % rows * terms + at / rows]).collect();
     for unit in all() {
         assert_eq!(bits(&unit.product(x, weight, side)), expected, "{unit:?}, {side:?}, {entries} to {terms}");
-        let panels = unit.panels(weight, side);
-        for a in [MatrixView::new(x, terms), MatrixView::new(&turned, rows).t()] {
+        for (a, about) in [MatrixView::new(x, terms), MatrixView::new(&turned, rows).t()].into_iter().zip([1, rows]) {
+            let panels = unit.panels(weight, side, about);
             let mut result = vec![0.0; rows * entries];
             panels.product((&mut result, entries), Onto::Nothing, 1.0, a, entries);
             assert_eq!(bits(&result), expected, "{unit:?}, {side:?}, {entries} to {terms}, {a:?}");
@@ -85,7 +85,7 @@ proptest! {
             for unit in all() {
                 let mut result = present.clone();
                 let (into, a) = ((&mut *result, columns + 2), MatrixView::new(&x, terms));
-                unit.panels(weight, side).product(into, Onto::Present, scale, a, columns);
+                unit.panels(weight, side, rows).product(into, Onto::Present, scale, a, columns);
                 for (at, (&result, &present)) in result.iter().zip(&present).enumerate() {
                     let (row, column) = (at / (columns + 2), at % (columns + 2));
                     let added = if column < columns { alone[row * entries + column] } else { 0.0 };

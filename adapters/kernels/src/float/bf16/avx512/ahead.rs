@@ -2,7 +2,6 @@
 //! do not foresee.
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-use std::ops::Range;
 
 use half::bf16;
 
@@ -10,20 +9,6 @@ use super::super::matrix::{Bf16Matrix, Bf16Side};
 
 /// Numbers of a line of the caches.
 const LINE: usize = 64 / size_of::<bf16>();
-
-/// What some terms are multiplied by for some entries of the result, as far as there are any.
-pub(super) fn part(
-    weight: Bf16Matrix<'_>,
-    side: Bf16Side,
-    terms: Range<usize>,
-    entries: Range<usize>,
-) -> Bf16Matrix<'_> {
-    let (rows, columns) = if side == Bf16Side::Inputs { (entries, terms) } else { (terms, entries) };
-    let (d_out, d_in) = weight.sides(Bf16Side::Outputs);
-    let [first, last] = [rows.start, rows.end].map(|row| row.min(d_out));
-    let [from, to] = [columns.start, columns.end].map(|column| column.min(d_in));
-    weight.rows(first, last - first).columns(from, to - from)
-}
 
 /// Fetches a share of a matrix whenever it is called: all of it in so many times.
 pub(super) fn fetching(matrix: Bf16Matrix<'_>, times: usize) -> impl FnMut() {
@@ -57,8 +42,8 @@ mod tests {
             let expected = rows.clone().flat_map(|row| columns.clone().map(move |column| (row, column)));
             let expected = expected.filter(|&(row, column)| row < d_out && column < d_in);
             let expected: Vec<bf16> = expected.map(|(row, column)| values[row * d_in + column]).collect();
-            let by_inputs = part(weight, Bf16Side::Inputs, columns.clone(), rows.clone());
-            let by_outputs = part(weight, Bf16Side::Outputs, rows, columns);
+            let by_inputs = weight.part(Bf16Side::Inputs, columns.clone(), rows.clone());
+            let by_outputs = weight.part(Bf16Side::Outputs, rows, columns);
             for part in [by_inputs, by_outputs] {
                 assert_eq!(lines(part).flatten().copied().collect::<Vec<_>>(), expected);
                 assert!(lines(part).all(|line| line.len() <= LINE));

@@ -6,14 +6,14 @@ use std::arch::x86_64::*;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::super::super::product::MatrixView;
+use super::super::super::product::{MatrixView, Onto};
 use super::super::matrix::{Bf16Matrix, Bf16Side, GROUP};
 use super::dots::{Dots, OF_A_CHAIN};
 use super::kernel::{LANES, WORDS};
 use super::words::{by_rows, column_words, first_bits, pair_words};
 
 /// Most rows.
-const MOST: usize = 8;
+pub(in super::super) const FEW: usize = 8;
 /// Weights that outweigh handing them to another thread.
 const WORTH_A_THREAD: usize = 1 << 18;
 /// Entries of a task.
@@ -29,7 +29,7 @@ pub(in super::super) fn product(dots: Dots, x: &[f32], weight: Bf16Matrix<'_>, s
     let mut blocks = vec![0.0; rows * entries];
     let one = |(index, block): (usize, &mut [f32])| {
         let (first, width) = (index * TASK, block.len() / rows);
-        let part = if side == Bf16Side::Inputs { weight.rows(first, width) } else { weight.columns(first, width) };
+        let part = weight.part(side, 0..terms, first..first + width);
         left.product((block, width), part, side);
     };
     if terms * entries > WORTH_A_THREAD {
@@ -51,7 +51,7 @@ pub(in super::super) fn product(dots: Dots, x: &[f32], weight: Bf16Matrix<'_>, s
 }
 
 /// Some rows in words of the kernel, group by group, and rows of zeros.
-pub(in super::super) struct FewRows {
+struct FewRows {
     words: Vec<[u32; WORDS]>,
     rows: usize,
     /// With those of zeros.
@@ -60,7 +60,7 @@ pub(in super::super) struct FewRows {
 
 impl FewRows {
     /// `None` if there are more rows than few.
-    pub(in super::super) fn new(_: Dots, x: MatrixView<'_>) -> Option<Self> {
+    fn new(_: Dots, x: MatrixView<'_>) -> Option<Self> {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
         fn put(words: &mut [[u32; WORDS]], room: usize, x: MatrixView<'_>) {
             for (group, words) in words.chunks_exact_mut(room).enumerate() {
@@ -71,7 +71,7 @@ impl FewRows {
             }
         }
         let (rows, room) = (x.rows, x.rows.next_power_of_two());
-        if room > MOST {
+        if room > FEW {
             return None;
         }
         let mut words = vec![[0; WORDS]; x.columns.div_ceil(GROUP) * room];
@@ -81,7 +81,7 @@ impl FewRows {
     }
 
     /// Their product with all entries of the weights, on the caller's thread, into rows that are so many entries apart.
-    pub(in super::super) fn product(&self, result: (&mut [f32], usize), weight: Bf16Matrix<'_>, side: Bf16Side) {
+    fn product(&self, result: (&mut [f32], usize), weight: Bf16Matrix<'_>, side: Bf16Side) {
         let Self { words, rows, room } = self;
         // SAFETY: there was a `Dots`, which has found the instructions.
         unsafe {
@@ -89,7 +89,35 @@ impl FewRows {
                 1 => few::<1>(words, *rows, weight, side, result),
                 2 => few::<2>(words, *rows, weight, side, result),
                 4 => few::<4>(words, *rows, weight, side, result),
-                _ => few::<MOST>(words, *rows, weight, side, result),
+                _ => few::<FEW>(words, *rows, weight, side, result),
+            }
+        }
+    }
+}
+
+/// `scale` times the product of some rows with all of the weights, or that added to what stands in `result`, whose rows are so
+/// many entries apart, on the caller's thread.
+pub(in super::super) fn product_onto(
+    dots: Dots,
+    (result, stride): (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    a: MatrixView<'_>,
+    (weight, side): (Bf16Matrix<'_>, Bf16Side),
+) {
+    let (_, entries) = weight.sides(side);
+    for first in (0..a.rows).step_by(FEW) {
+        let left = FewRows::new(dots, a.rows(first, FEW.min(a.rows - first))).expect("few rows");
+        let result = &mut result[first * stride..];
+        if onto == Onto::Nothing && scale == 1.0 {
+            left.product((result, stride), weight, side);
+            continue;
+        }
+        let mut sums = vec![0.0; left.rows * entries];
+        left.product((&mut sums, entries), weight, side);
+        for (row, sums) in result.chunks_mut(stride).zip(sums.chunks_exact(entries)) {
+            for (r, &sum) in row.iter_mut().zip(sums) {
+                *r = if onto == Onto::Nothing { scale * sum } else { scale.mul_add(sum, *r) };
             }
         }
     }
