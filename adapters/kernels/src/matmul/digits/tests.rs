@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::{self as matmul, MAX_INPUTS, portable};
 use super::plane::BITS_OF_TWO;
 use super::*;
+use crate::matmul::{self, MAX_INPUTS, portable};
 
 /// Every kernel this processor runs.
 fn kernels() -> Vec<DigitKernel> {
