@@ -35,7 +35,7 @@ pub struct AttentionShape {
 /// Rows that see all rows `before` them and, each, their own predecessors.
 #[derive(Clone, Debug)]
 pub struct AttentionSpan {
-    /// Rows of the queries.
+    /// Rows of the queries: those after the rows of the span before.
     pub rows: Range<usize>,
     /// As many rows of the keys and values: their own.
     pub own: Range<usize>,
@@ -193,7 +193,7 @@ fn together<'a>(x: &'a [f32], width: usize, AttentionSpan { own, before, .. }: &
 /// The result, shaped as the queries.
 ///
 /// # Panics
-/// If the shapes do not agree.
+/// If the shapes do not agree, or the spans are not all rows of the queries in their order.
 pub fn attention(
     operands: Operands<'_>,
     shape: AttentionShape,
@@ -208,7 +208,7 @@ pub fn attention(
 /// they lay one after another.
 ///
 /// # Panics
-/// If the shapes do not agree.
+/// If the shapes do not agree, or the spans are not all rows of the queries in their order.
 pub fn attention_cached(
     q: &[f32],
     shape: AttentionShape,
@@ -244,7 +244,7 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
     side_by_side(q.len(), shape, seen, &outputs)
 }
 
-/// All rows with their heads side by side, of which each head of each span has made its own.
+/// All rows with their heads side by side, of which each head of each span has made its own. -0 becomes 0, as in a sum.
 ///
 /// # Panics
 /// If the rows of the spans are not all rows, in their order.
@@ -265,7 +265,7 @@ fn side_by_side(entries: usize, shape: AttentionShape, seen: &[VisibleSpan<'_>],
     blocks.into_par_iter().for_each(|(rows, first, heads)| {
         for (row, to) in (first..).zip(rows.chunks_exact_mut(width)) {
             for (to, head) in to.chunks_exact_mut(dim).zip(heads) {
-                to.iter_mut().zip(&head[row * dim..][..dim]).for_each(|(to, &x)| _ = to.write(x));
+                to.iter_mut().zip(&head[row * dim..][..dim]).for_each(|(to, &x)| _ = to.write(0.0 + x));
             }
         }
     });
@@ -277,7 +277,7 @@ fn side_by_side(entries: usize, shape: AttentionShape, seen: &[VisibleSpan<'_>],
 /// Gradients of [`attention`] with respect to queries, keys and values, given that of its result.
 ///
 /// # Panics
-/// If the shapes do not agree.
+/// If the shapes do not agree, or the spans are not all rows of the queries in their order.
 pub fn attention_backward(
     operands: Operands<'_>,
     shape: AttentionShape,
@@ -321,8 +321,8 @@ pub fn attention_backward(
                 );
                 k.product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, view.scores(ds, part), dim);
             }
-            let Block { first, count, .. } = block;
-            let [g, q] = [g_head, q_head].map(|head| HeadFactor::new(head.rows(first, count), count));
+            let Block { first, count, seen } = block;
+            let [g, q] = [g_head, q_head].map(|head| HeadFactor::new(head.rows(first, count), seen));
             let [p, ds] = [&p, &ds].map(|room| view.scores(room, block).t());
             g.product((&mut dv, dim), Onto::Present, 1.0, p, dim);
             q.product((&mut dk, dim), Onto::Present, view.scale, ds, dim);
@@ -332,11 +332,11 @@ pub fn attention_backward(
     let (outputs, of_keys): (Vec<_>, Vec<_>) = tasks.par_iter().map(one).unzip();
     let dq = side_by_side(operands.q.len(), shape, &seen, &outputs);
     // The query heads of a group share a key head, and are added in their order.
-    let added = |part: usize| {
+    let added = |which: usize| {
         let mut sum = vec![0.0; operands.k.len()];
         for ((VisibleSpan { span, .. }, head), parts) in tasks.iter().zip(&of_keys) {
             let parts: &[Vec<f32>; 2] = parts;
-            let (before, own) = parts[part].split_at(span.before.len() * dim);
+            let (before, own) = parts[which].split_at(span.before.len() * dim);
             for (rows, from) in [(&span.before, before), (&span.own, own)] {
                 place(&mut sum, from, (rows, key_value * dim), head / group * dim, dim);
             }

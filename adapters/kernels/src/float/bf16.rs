@@ -81,16 +81,18 @@ impl Bf16Unit {
 
     /// For products with about so many rows.
     fn panels(self, weight: Bf16Matrix<'_>, side: Bf16Side, rows: usize) -> Bf16Panels<'_> {
-        let laid = match self {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = rows;
+        let ready = match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Tiles(tiles) => LaidWeight::Tiles(WordPanels::new(tiles, weight, side)),
+            Self::Tiles(tiles) => ReadyWeight::Tiles(WordPanels::new(tiles, weight, side)),
             #[cfg(target_arch = "x86_64")]
-            Self::Dots(dots) if rows <= FEW => LaidWeight::AsItLies(dots),
+            Self::Dots(dots) if rows <= FEW => ReadyWeight::AsItLies(dots),
             #[cfg(target_arch = "x86_64")]
-            Self::Dots(dots) => LaidWeight::Dots(WordPanels::new(dots, weight, side)),
-            Self::F32 { fused } => LaidWeight::F32(WidePanels::new(fused, weight, side)),
+            Self::Dots(dots) => ReadyWeight::Dots(WordPanels::new(dots, weight, side)),
+            Self::F32 { fused } => ReadyWeight::F32(WidePanels::new(fused, weight, side)),
         };
-        Bf16Panels { laid, weight, side }
+        Bf16Panels { ready, weight, side }
     }
 }
 
@@ -116,14 +118,14 @@ pub fn product(x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
     Bf16Unit::of_rows(x.len() / terms).product(x, weight, side)
 }
 
-/// Weights laid out for more products than one, each on its caller's thread.
+/// Weights made ready for more products than one, each on its caller's thread.
 pub struct Bf16Panels<'a> {
-    laid: LaidWeight,
+    ready: ReadyWeight,
     weight: Bf16Matrix<'a>,
     side: Bf16Side,
 }
 
-enum LaidWeight {
+enum ReadyWeight {
     /// For rows so few that laying them out would take longer than the sums.
     #[cfg(target_arch = "x86_64")]
     AsItLies(Dots),
@@ -158,17 +160,17 @@ impl<'a> Bf16Panels<'a> {
             columns <= *stride && (a.rows - 1) * stride + columns <= values.len(),
             "the result must lie in its slice"
         );
-        match &self.laid {
+        match &self.ready {
             #[cfg(target_arch = "x86_64")]
-            LaidWeight::AsItLies(dots) => {
+            ReadyWeight::AsItLies(dots) => {
                 let part = self.weight.part(self.side, 0..a.columns, 0..columns);
                 avx512::product_of_few_onto(*dots, result, onto, scale, a, (part, self.side));
             }
             #[cfg(target_arch = "x86_64")]
-            LaidWeight::Tiles(panels) => panels.product(result, onto, scale, a, columns),
+            ReadyWeight::Tiles(panels) => panels.product(result, onto, scale, a, columns),
             #[cfg(target_arch = "x86_64")]
-            LaidWeight::Dots(panels) => panels.product(result, onto, scale, a, columns),
-            LaidWeight::F32(panels) => panels.product(result, onto, scale, a, columns),
+            ReadyWeight::Dots(panels) => panels.product(result, onto, scale, a, columns),
+            ReadyWeight::F32(panels) => panels.product(result, onto, scale, a, columns),
         }
     }
 }

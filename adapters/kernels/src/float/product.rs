@@ -22,6 +22,8 @@ mod thin;
 
 use gemm_common::Parallelism;
 
+#[cfg(all(feature = "bf16", target_arch = "x86_64"))]
+pub(super) use self::layout::prefetch;
 #[cfg(feature = "bf16")]
 pub(super) use self::layout::{lay_panels, lay_strip};
 use self::matrix::CUT;

@@ -232,7 +232,7 @@ impl<K: Bf16Kernel> WordPanels<K> {
                         Bf16Block { at: sums.as_flattened_mut().as_mut_ptr(), stride: WIDTH, rows, width, add: false };
                     // SAFETY: a strip has no more rows than there are, and a panel as many entries.
                     unsafe { kernel.sums(strip, right, block) };
-                    finish((result, stride), onto, scale, &sums[..rows], width);
+                    finish((result, stride), onto, scale, sums[..rows].iter().map(|sums| &sums[..]), width);
                 }
             }
         });
@@ -240,20 +240,26 @@ impl<K: Bf16Kernel> WordPanels<K> {
     }
 }
 
-/// Puts sums where they belong: `r = scale c`, or `r = fma(scale, c, r)`.
-fn finish((result, stride): (&mut [f32], usize), onto: Onto, scale: f32, sums: &[[f32; WIDTH]], width: usize) {
+/// Puts sums where they belong, `width` in each row: `r = scale c`, or `r = fma(scale, c, r)`.
+fn finish<'a>(
+    (result, stride): (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    sums: impl Iterator<Item = &'a [f32]>,
+    width: usize,
+) {
     #[target_feature(enable = "avx512f")]
-    fn put((result, stride): (&mut [f32], usize), onto: Onto, scale: f32, sums: &[[f32; WIDTH]], width: usize) {
-        for (row, sums) in result.chunks_mut(stride).zip(sums) {
-            let entries = row[..width].iter_mut().zip(sums);
-            match onto {
-                Onto::Nothing => entries.for_each(|(r, sum)| *r = scale * sum),
-                Onto::Present => entries.for_each(|(r, &sum)| *r = scale.mul_add(sum, *r)),
-            }
+    fn put(row: &mut [f32], onto: Onto, scale: f32, sums: &[f32]) {
+        let entries = row.iter_mut().zip(sums);
+        match onto {
+            Onto::Nothing => entries.for_each(|(r, sum)| *r = scale * sum),
+            Onto::Present => entries.for_each(|(r, &sum)| *r = scale.mul_add(sum, *r)),
         }
     }
-    // SAFETY: there is a kernel, which has found the instructions.
-    unsafe { put((result, stride), onto, scale, sums, width) }
+    for (row, sums) in result.chunks_mut(stride).zip(sums) {
+        // SAFETY: there is a kernel, which has found the instructions.
+        unsafe { put(&mut row[..width], onto, scale, sums) }
+    }
 }
 
 #[cfg(test)]

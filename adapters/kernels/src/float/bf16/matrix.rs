@@ -11,8 +11,6 @@ use crate::vectors::vectorised;
 
 /// Terms of a group: two chains, of those at even and of those at odd places.
 pub(super) const GROUP: usize = 32;
-/// Terms of a chain.
-pub(super) const CHAIN: usize = GROUP / 2;
 
 /// A matrix in bf16, the weights `(d_out, d_in)` of a product, possibly as a range of columns of a wider one.
 #[derive(Clone, Copy, Debug)]
@@ -80,13 +78,12 @@ impl<'a> Bf16Matrix<'a> {
         if row < self.d_out { &self.values[row * self.stride..][..self.d_in] } else { &[] }
     }
 
-    /// Has sixteen rows fetched, from a row and a column on so much as a line of the caches has, wherever that is: they lie
-    /// apart, which processors do not foresee.
+    /// Prefetches a line of the caches of each of so many rows, from a row and a column on. They need not lie in the matrix.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn fetch(self, row: usize, column: usize) {
+    pub(super) fn fetch(self, (row, count): (usize, usize), column: usize) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        for row in row..row + 16 {
+        for row in row..row + count {
             let at = self.values.as_ptr().wrapping_add(row * self.stride + column);
             // SAFETY: an address is named, not read.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };

@@ -134,10 +134,20 @@ fn sizes_at_the_limits() {
         (770, 66, 65),
         (3, 2, 600),
         (300, 64, 1),
+        (1, 700, 401),
+        (5, 700, 401),
     ] {
         let w = weights(d_in * d_out, 3);
         check(&values(rows * d_in, 4), &w, d_in, Bf16Side::Inputs);
         check(&values(rows * d_out, 5), &w, d_in, Bf16Side::Outputs);
+    }
+}
+
+#[test]
+fn of_no_rows_there_are_no_results() {
+    let w = weights(40 * 50, 1);
+    for (unit, side) in all().flat_map(|unit| [(unit, Bf16Side::Inputs), (unit, Bf16Side::Outputs)]) {
+        assert!(unit.product(&[], Bf16Matrix::new(&w, 40), side).is_empty(), "{unit:?}");
     }
 }
 

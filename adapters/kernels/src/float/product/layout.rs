@@ -32,9 +32,9 @@ pub(in super::super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, l
     }
 }
 
-/// Prefetches so many numbers, wherever that is: rows lie far apart, which processors do not foresee.
+/// Prefetches so many numbers into the second cache, wherever that is: rows lie far apart, which processors do not foresee.
 #[inline(always)]
-pub(super) fn prefetch(first: *const f32, count: usize) {
+pub(in super::super) fn prefetch(first: *const f32, count: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..count).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

@@ -9,6 +9,7 @@ use pulp::x86::V3;
 use rayon::prelude::*;
 
 use super::super::fused::Fused;
+use super::layout::prefetch;
 use super::matrix::{CUT, LINE, MatrixView, Onto, Threads};
 use super::target::Target;
 
@@ -90,10 +91,7 @@ unsafe fn row(with: V3, (target, at): (Target, (usize, usize)), a: MatrixView<'_
             // Where columns begin whole pages apart, few lines of them fit the first cache: each is used up at once.
             for line in (0..whole).step_by(LINE) {
                 // The processor does not foresee so many columns, but lines as they lie: those of the next ones.
-                for lane in 0..8 * ABREAST {
-                    let at = ahead.wrapping_add((cut + line) * 8 * ABREAST + lane * LINE);
-                    _mm_prefetch::<_MM_HINT_T1>(at.cast());
-                }
+                prefetch(ahead.wrapping_add((cut + line) * 8 * ABREAST), 8 * ABREAST * LINE);
                 for (chain, columns) in chains.iter_mut().zip(&columns[..groups]) {
                     for term in (line..whole.min(line + LINE)).step_by(8) {
                         // SAFETY: eight entries from `term` on lie in each column.

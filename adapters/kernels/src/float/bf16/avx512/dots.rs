@@ -4,10 +4,12 @@
 use std::arch::x86_64::*;
 
 use super::super::super::product::MatrixView;
-use super::super::matrix::{CHAIN, GROUP};
+use super::super::matrix::GROUP;
 use super::kernel::{Bf16Block, Bf16Kernel, LANES, WIDTH, WORDS};
 use super::words::{by_words, first_bits};
 
+/// Terms of a chain.
+const CHAIN: usize = GROUP / 2;
 /// Words of a chain.
 pub(super) const OF_A_CHAIN: usize = CHAIN / 2;
 /// Rows of which both chains and the sums stay in registers.

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::super::super::product::{MatrixView, Onto};
 use super::super::matrix::{Bf16Matrix, Bf16Side, GROUP};
 use super::dots::{Dots, OF_A_CHAIN};
+use super::finish;
 use super::kernel::{LANES, WORDS};
 use super::words::{by_rows, column_words, first_bits, pair_words};
 
@@ -19,7 +20,7 @@ const WORTH_A_THREAD: usize = 1 << 18;
 /// Entries of a task.
 const TASK: usize = 4 * LANES;
 
-/// As [`super::super::product`], if there are so few rows.
+/// As [`super::super::product`], if there are few rows.
 pub(in super::super) fn product(dots: Dots, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Option<Vec<f32>> {
     let (terms, entries) = weight.sides(side);
     let x = MatrixView::new(x, terms);
@@ -50,16 +51,16 @@ pub(in super::super) fn product(dots: Dots, x: &[f32], weight: Bf16Matrix<'_>, s
     Some(result)
 }
 
-/// Some rows in words of the kernel, group by group, and rows of zeros.
+/// Some rows as words of the kernel, group by group, filled up with rows of zeros to a power of two.
 struct FewRows {
     words: Vec<[u32; WORDS]>,
     rows: usize,
-    /// With those of zeros.
+    /// Rows with those of zeros.
     room: usize,
 }
 
 impl FewRows {
-    /// `None` if there are more rows than few.
+    /// `None` if there are more rows than few, or none.
     fn new(_: Dots, x: MatrixView<'_>) -> Option<Self> {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
         fn put(words: &mut [[u32; WORDS]], room: usize, x: MatrixView<'_>) {
@@ -71,7 +72,7 @@ impl FewRows {
             }
         }
         let (rows, room) = (x.rows, x.rows.next_power_of_two());
-        if room > FEW {
+        if !(1..=FEW).contains(&rows) {
             return None;
         }
         let mut words = vec![[0; WORDS]; x.columns.div_ceil(GROUP) * room];
@@ -115,11 +116,7 @@ pub(in super::super) fn product_onto(
         }
         let mut sums = vec![0.0; left.rows * entries];
         left.product((&mut sums, entries), weight, side);
-        for (row, sums) in result.chunks_mut(stride).zip(sums.chunks_exact(entries)) {
-            for (r, &sum) in row.iter_mut().zip(sums) {
-                *r = if onto == Onto::Nothing { scale * sum } else { scale.mul_add(sum, *r) };
-            }
-        }
+        finish((result, stride), onto, scale, sums.chunks_exact(entries), entries);
     }
 }
 
@@ -142,7 +139,7 @@ fn few<const R: usize>(
                 let columns: [&[bf16]; LANES] =
                     std::array::from_fn(|lane| if lane < width { weight.row(entry + lane) } else { &[] });
                 for (group, left) in left.iter().enumerate() {
-                    weight.fetch(entry + LANES, group * GROUP);
+                    weight.fetch((entry + LANES, LANES), group * GROUP);
                     add(&mut sums, left, column_words::<Dots>(&columns, group));
                 }
             }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::super::super::product::MatrixView;
+use super::super::super::product::{MatrixView, prefetch};
 use super::super::matrix::{Bf16Matrix, GROUP};
 use super::super::numbers::{LEAST, LEAST_BITS};
 use super::kernel::{Bf16Kernel, LANES, WIDTH, WORDS};
@@ -98,10 +98,8 @@ pub(super) fn by_rows<K: Bf16Kernel>(rows: MatrixView<'_>, first: usize) -> [__m
     let mut words = [_mm512_setzero_si512(); LANES];
     for (row, words) in words.iter_mut().enumerate().take(rows.rows) {
         let x = &rows.values[row * rows.row_stride..][..rows.columns][first..];
-        // The rows of the next strip: processors do not foresee so many.
-        let ahead = x.as_ptr().wrapping_add(LANES * rows.row_stride);
-        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(LANES).cast());
+        // Of the rows after these, if there are any.
+        prefetch(x.as_ptr().wrapping_add(LANES * rows.row_stride), GROUP);
         *words = ordered::<K>(rounded([numbers(x), numbers(&x[x.len().min(LANES)..])]));
     }
     words

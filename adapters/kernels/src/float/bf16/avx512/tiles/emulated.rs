@@ -1,5 +1,5 @@
 //! The instructions of tiles on a processor that has none, for tests: it stops at each, and the handler of the signal does
-//! to tiles in memory what the manual of the instruction says, and goes on behind it. Source: Intel 64 and IA-32
+//! to tiles in memory what the manual of the instruction says, and continues after it. Source: Intel 64 and IA-32
 //! Architectures Software Developer's Manual, volume 2, "Intel AMX instruction reference".
 
 use std::cell::UnsafeCell;
@@ -66,6 +66,8 @@ struct Instruction {
 struct Memory {
     at: *mut u8,
     stride: i64,
+    /// Whether it says how far apart.
+    has_rows: bool,
 }
 
 impl Instruction {
@@ -74,11 +76,12 @@ impl Instruction {
     unsafe fn read(registers: &[i64; 23]) -> Option<Self> {
         // SAFETY: as the caller promises; bytes are read as far as those before them say.
         let byte = |at: usize| unsafe { *(registers[libc::REG_RIP as usize] as *const u8).add(at) };
-        if byte(0) != 0xc4 || byte(1) & 0x1f != 2 {
+        let [extended, rest, code, modrm] = [1, 2, 3, 4].map(byte);
+        // Neither wide operands nor wide registers.
+        if byte(0) != 0xc4 || extended & 0x1f != 2 || rest & 0x84 != 0 {
             return None;
         }
-        let [extended, rest, code, modrm] = [1, 2, 3, 4].map(byte);
-        // Bits that VEX has inverted: of ModRM's register, of the index, and of the base or the other register.
+        // Bits that VEX has inverted: of ModRM's first register, of the index, and of the base or ModRM's second register.
         let more = |bit: u8| usize::from(!extended >> bit & 1) << 3;
         let (reg, rm) = (usize::from(modrm >> 3 & 7) | more(7), usize::from(modrm & 7));
         let other = usize::from(!rest >> 3 & 15);
@@ -100,7 +103,7 @@ impl Instruction {
         };
         let stride = if with_index && index != 4 { register(registers, index) << (sib >> 6) } else { 0 };
         let at = (register(registers, base) + displacement) as *mut u8;
-        Some(of(length as i64, rm, Some(Memory { at, stride })))
+        Some(of(length as i64, rm, Some(Memory { at, stride, has_rows: with_index })))
     }
 
     /// Does it, or says that it is none of these.
@@ -108,13 +111,13 @@ impl Instruction {
     /// # Safety
     /// Its operand lies where it says.
     unsafe fn run(&self, tiles: &mut Option<[Tile; 8]>) -> Option<()> {
-        const NONE: u8 = 0;
+        const NO_PREFIX: u8 = 0;
         const F3: u8 = 2;
         const F2: u8 = 3;
         // SAFETY: rows of an operand are so far apart.
         let row = |memory: &Memory, row: usize| unsafe { memory.at.offset((row as i64 * memory.stride) as isize) };
         match (self.prefix, self.code, &self.memory) {
-            (NONE, 0x49, Some(shapes)) => {
+            (NO_PREFIX, 0x49, Some(shapes)) if [self.reg, self.other] == [0; 2] => {
                 // SAFETY: as the caller promises.
                 let shapes = unsafe { shapes.at.cast::<[u8; 64]>().read_unaligned() };
                 // Palette 1, and of each tile 64 bytes of 16 rows.
@@ -122,32 +125,32 @@ impl Instruction {
                 let rest = shapes[1..16].iter().chain(&shapes[32..48]).chain(&shapes[56..]).all(|&byte| byte == 0);
                 (shapes[0] == 1 && whole && rest).then(|| *tiles = Some([[[0; LINE]; HEIGHT]; 8]))
             }
-            (NONE, 0x49, None) => {
+            (NO_PREFIX, 0x49, None) if [self.reg, self.rm, self.other] == [0; 3] => {
                 *tiles = None;
                 Some(())
             }
-            (F2, 0x49, None) => {
-                tiles.as_mut()?[self.reg] = [[0; LINE]; HEIGHT];
+            (F2, 0x49, None) if [self.rm, self.other] == [0; 2] => {
+                *tiles.as_mut()?.get_mut(self.reg)? = [[0; LINE]; HEIGHT];
                 Some(())
             }
-            (F2, 0x4b, Some(memory)) => {
-                for (at, to) in tiles.as_mut()?[self.reg].iter_mut().enumerate() {
+            (F2, 0x4b, Some(memory)) if memory.has_rows && self.other == 0 => {
+                for (at, to) in tiles.as_mut()?.get_mut(self.reg)?.iter_mut().enumerate() {
                     // SAFETY: as the caller promises.
                     *to = unsafe { row(memory, at).cast::<[u8; LINE]>().read_unaligned() };
                 }
                 Some(())
             }
-            (F3, 0x4b, Some(memory)) => {
-                for (at, from) in tiles.as_ref()?[self.reg].iter().enumerate() {
+            (F3, 0x4b, Some(memory)) if memory.has_rows && self.other == 0 => {
+                for (at, from) in tiles.as_ref()?.get(self.reg)?.iter().enumerate() {
                     // SAFETY: as the caller promises.
                     unsafe { row(memory, at).cast::<[u8; LINE]>().write_unaligned(*from) };
                 }
                 Some(())
             }
-            (F3, 0x5c, None) => {
+            (F3, 0x5c, None) if self.reg != self.rm && self.reg != self.other && self.rm != self.other => {
                 let tiles = tiles.as_mut()?;
-                let (left, right) = (tiles[self.rm], tiles[self.other]);
-                multiply(&mut tiles[self.reg], &left, &right);
+                let (left, right) = (*tiles.get(self.rm)?, *tiles.get(self.other)?);
+                multiply(tiles.get_mut(self.reg)?, &left, &right);
                 Some(())
             }
             _ => None,
@@ -166,17 +169,18 @@ fn register(registers: &[i64; 23], number: usize) -> i64 {
 }
 
 /// `tdpbf16ps`: of each row and column the chain of products of lower halves, and that of upper ones, added to each other
-/// and then to what is there. The right factor has a pair of its rows in a row.
+/// and then to what is there. The right factor has a pair of its rows in a row. Subnormal numbers are zero.
 fn multiply(to: &mut Tile, left: &Tile, right: &Tile) {
     let word = |row: &[u8; LINE], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| row[4 * at + byte]));
-    let halves = |word: u32| [word << 16, word & 0xffff_0000].map(f32::from_bits);
+    let normal = |x: f32| if x.is_subnormal() { 0.0f32.copysign(x) } else { x };
+    let halves = |word: u32| [word << 16, word & 0xffff_0000].map(|bits| normal(f32::from_bits(bits)));
     for (to, left) in to.iter_mut().zip(left) {
         for column in 0..LINE / 4 {
             let [even, odd] = right.iter().enumerate().fold([0.0f32; 2], |chains, (at, right)| {
                 let (a, b) = (halves(word(left, at)), halves(word(right, column)));
-                [0, 1].map(|half| a[half].mul_add(b[half], chains[half]))
+                [0, 1].map(|half| normal(a[half].mul_add(b[half], chains[half])))
             });
-            let sum = f32::from_bits(word(to, column)) + (even + odd);
+            let sum = normal(normal(f32::from_bits(word(to, column))) + normal(even + odd));
             to[4 * column..][..4].copy_from_slice(&sum.to_le_bytes());
         }
     }
