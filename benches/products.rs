@@ -3,13 +3,17 @@
 //!
 //! `cargo bench --bench products` takes those of a step of SmolLM2-135M, rank 8 on all linear layers, on 1024 tokens of
 //! which 256 are scored. Both ways of a product are timed in turns, the better of some times is taken, and it ends with 1
-//! where all products together take more than 3 % longer than `gemm`'s. `-- TOKENS SCORED` takes other numbers.
+//! where all products together take more than 3 % longer than `gemm`'s. `-- TOKENS SCORED` takes other numbers. `-- few`
+//! takes products of one row and of eight, as of a token that is generated and of some sequences, in f32 and in bf16.
 
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Result, Tensor};
 use ftk_adapters::train::{normal_values, product};
+use ftk_kernels::float::bf16::{self, Bf16Matrix, Bf16Side, rounded_all};
+use ftk_kernels::float::product::{MatrixView, new_product};
 
 const HIDDEN: usize = 576;
 const KEYS: usize = 192;
@@ -70,7 +74,44 @@ fn timed(kind: &Kind) -> Result<[Duration; 2]> {
     Ok(best)
 }
 
+/// Products of few rows with weights that come from memory, in bf16 and in f32.
+fn few_rows() {
+    /// Numbers of the matrices that take turns: more than the caches hold.
+    const NUMBERS: usize = 1 << 25;
+    println!("| rows | d_in, d_out | bf16, ms | f32, ms | bf16 to f32 | weights in bf16, GB/s |");
+    println!("|---|---|---|---|---|---|");
+    for (rows, d_in, d_out) in [1, 8].into_iter().flat_map(|rows| {
+        [(HIDDEN, HIDDEN), (HIDDEN, INNER), (INNER, HIDDEN), (HIDDEN, VOCAB)].map(|(d_in, d_out)| (rows, d_in, d_out))
+    }) {
+        let size = d_in * d_out;
+        let (x, weight) = (normal_values("x", rows * d_in, 1.0, 7), normal_values("w", size, 1.0, 7));
+        let wide = weight.repeat(NUMBERS.div_ceil(size));
+        let narrow = rounded_all(&wide);
+        let mut best = [Duration::MAX; 2];
+        for round in 0..2 * ROUNDS {
+            let in_bf16 = (round + round / 2) % 2 == 0;
+            let began = Instant::now();
+            for (wide, narrow) in wide.chunks_exact(size).zip(narrow.chunks_exact(size)) {
+                black_box(if in_bf16 {
+                    bf16::product(&x, Bf16Matrix::new(narrow, d_in), Bf16Side::Inputs)
+                } else {
+                    new_product(1.0, MatrixView::new(&x, d_in), MatrixView::new(wide, d_in).t())
+                });
+            }
+            let place = &mut best[usize::from(!in_bf16)];
+            *place = (*place).min(began.elapsed());
+        }
+        let [narrow, wide] = best.map(|best| 1e3 * best.as_secs_f64() / (wide.len() / size) as f64);
+        let speed = 2e-6 * size as f64 / narrow;
+        println!("| {rows} | {d_in}, {d_out} | {narrow:.3} | {wide:.3} | {:.2} | {speed:.1} |", narrow / wide);
+    }
+}
+
 fn main() -> Result<ExitCode> {
+    if std::env::args().any(|argument| argument == "few") {
+        few_rows();
+        return Ok(ExitCode::SUCCESS);
+    }
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let (rows, scored) = match numbers.as_slice() {
         [] => (1024, 256),
