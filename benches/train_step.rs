@@ -9,7 +9,8 @@
 //! `cargo bench --bench train_step` measures ftk. With `-- --peer PYTHON`, an interpreter that has torch, transformers,
 //! peft and trl, `benches/peer.py` trains the same folder on the same rows in the same run: bare PyTorch with PEFT in
 //! fp32, in fp32 with products in bf16 (autocast) and all in bf16, and TRL in fp32 and with autocast. Each tool has its
-//! turn twice, or with the word `once` once. Words pick rows and number formats: `-- sft bf16`.
+//! turn twice, or with the word `once` once, with `often` five times; what a peer takes by what ftk takes is compared turn
+//! by turn. Words pick rows, number formats and peers: `-- often sft bf16 bare-autocast --peer PYTHON`.
 //!
 //! `cargo bench --bench train_step -- roofline` says what a step of supervised rows spends its time on.
 //!
@@ -98,7 +99,13 @@ fn main() {
     let formats: Vec<_> = TOOLS.iter().filter(|(format, _)| asked(format)).collect();
     let formats = if formats.is_empty() { TOOLS.iter().collect() } else { formats };
 
-    let turns = if peer.is_some() && !asked("once") { 2 } else { 1 };
+    let turns = match peer {
+        Some(_) if asked("often") => 5,
+        Some(_) if !asked("once") => 2,
+        _ => 1,
+    };
+    let names_peers =
+        TOOLS.iter().flat_map(|(_, tools)| *tools).any(|tool| matches!(tool, Tool::Peer(mode) if asked(mode)));
 
     let network = if asked("qwen") { qwen() } else { smollm2() };
     if asked("roofline") {
@@ -117,23 +124,41 @@ fn main() {
         "| task | tool | s a step | processor s a step | tokens/s | pairs/s | peak MiB | start-up to first step, s | system's processor s till then |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
+    let mut compared = Vec::new();
     for workload in workloads {
         make_rows(folder.path(), workload, network.vocab());
         for (_, tools) in &formats {
+            let mut ratios: Vec<(&str, Vec<f64>)> = Vec::new();
             for _ in 0..turns {
-                for tool in *tools {
+                let mut of_peers = Vec::new();
+                for &tool in *tools {
                     match (tool, peer) {
-                        (Tool::Peer(mode), Some(python)) => {
-                            report(workload, mode, &run_peer(python, folder.path(), workload, mode));
+                        (Tool::Peer(mode), Some(python)) if !names_peers || asked(mode) => {
+                            let measured = run_peer(python, folder.path(), workload, mode);
+                            report(workload, mode, &measured);
+                            of_peers.push((mode, measured.seconds_a_step[1]));
                         }
-                        (Tool::Peer(_), None) => {}
+                        (Tool::Peer(_), _) => {}
                         (Tool::Ftk(format), _) => {
-                            report(workload, &format!("ftk {format}"), &run_ftk(folder.path(), workload, format));
+                            let measured = run_ftk(folder.path(), workload, format);
+                            report(workload, &format!("ftk {format}"), &measured);
+                            for &(mode, seconds) in &of_peers {
+                                let ratio = seconds / measured.seconds_a_step[1];
+                                match ratios.iter_mut().find(|(of, _)| *of == mode) {
+                                    Some((_, ratios)) => ratios.push(ratio),
+                                    None => ratios.push((mode, vec![ratio])),
+                                }
+                            }
                         }
                     }
                 }
             }
+            compared.extend(ratios.into_iter().map(|(mode, ratios)| (workload.name, mode, ratios)));
         }
+    }
+    for (name, mode, ratios) in compared {
+        let each = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(", ");
+        println!("{name}: processor time of {mode} by ftk's, turn by turn: {each}; median {:.2}", median(ratios));
     }
 }
 
@@ -289,12 +314,17 @@ fn measure(mut command: Command) -> Measured {
     }
     assert!(child.wait().expect("the command ends").success(), "the command failed");
     let seconds_a_step = [0, 1].map(|of| {
-        let mut steps: Vec<f64> = ends.windows(2).map(|pair| pair[1][of] - pair[0][of]).skip(STEPS[0] - 1).collect();
+        let steps: Vec<f64> = ends.windows(2).map(|pair| pair[1][of] - pair[0][of]).skip(STEPS[0] - 1).collect();
         assert_eq!(steps.len(), STEPS[1], "a line a step");
-        steps.sort_by(f64::total_cmp);
-        steps[steps.len() / 2]
+        median(steps)
     });
     Measured { seconds_a_step, peak_mib, startup: ends[0][0] - seconds_a_step[0], system: ends[0][2] }
+}
+
+/// The middle one, of two the larger.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Seconds of processor that a process has taken itself, and the system for it.
