@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use self::ahead::fetching;
 pub(super) use self::dots::Dots;
 pub(super) use self::few::{FEW, product as product_of_few, product_onto as product_of_few_onto};
-use self::kernel::{Bf16Block, Bf16Kernel, WIDTH, WORDS};
+use self::kernel::{Bf16Block, Bf16Kernel, WIDTH, WORDS, finish};
 pub(super) use self::tiles::Tiles;
 use self::words::{put_columns, put_pairs};
 use super::super::product::{MatrixView, Onto};
@@ -237,28 +237,6 @@ impl<K: Bf16Kernel> WordPanels<K> {
             }
         });
         LEFT.set(left);
-    }
-}
-
-/// Puts sums where they belong, `width` in each row: `r = scale c`, or `r = fma(scale, c, r)`.
-fn finish<'a>(
-    (result, stride): (&mut [f32], usize),
-    onto: Onto,
-    scale: f32,
-    sums: impl Iterator<Item = &'a [f32]>,
-    width: usize,
-) {
-    #[target_feature(enable = "avx512f")]
-    fn put(row: &mut [f32], onto: Onto, scale: f32, sums: &[f32]) {
-        let entries = row.iter_mut().zip(sums);
-        match onto {
-            Onto::Nothing => entries.for_each(|(r, sum)| *r = scale * sum),
-            Onto::Present => entries.for_each(|(r, &sum)| *r = scale.mul_add(sum, *r)),
-        }
-    }
-    for (row, sums) in result.chunks_mut(stride).zip(sums) {
-        // SAFETY: there is a kernel, which has found the instructions.
-        unsafe { put(&mut row[..width], onto, scale, sums) }
     }
 }
 

@@ -9,19 +9,18 @@ use rayon::prelude::*;
 use super::super::super::product::{MatrixView, Onto};
 use super::super::matrix::{Bf16Matrix, Bf16Side, GROUP};
 use super::dots::{Dots, OF_A_CHAIN};
-use super::finish;
-use super::kernel::{LANES, WORDS};
+use super::kernel::{LANES, WORDS, finish};
 use super::words::{by_rows, column_words, first_bits, pair_words};
 
 /// Most rows.
-pub(in super::super) const FEW: usize = 8;
+pub(crate) const FEW: usize = 8;
 /// Weights that outweigh handing them to another thread.
 const WORTH_A_THREAD: usize = 1 << 18;
 /// Entries of a task.
 const TASK: usize = 4 * LANES;
 
 /// As [`super::super::product`], if there are few rows.
-pub(in super::super) fn product(dots: Dots, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Option<Vec<f32>> {
+pub(crate) fn product(dots: Dots, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Option<Vec<f32>> {
     let (terms, entries) = weight.sides(side);
     let x = MatrixView::new(x, terms);
     let rows = x.rows;
@@ -98,7 +97,7 @@ impl FewRows {
 
 /// `scale` times the product of some rows with all of the weights, or that added to what stands in `result`, whose rows are so
 /// many entries apart, on the caller's thread.
-pub(in super::super) fn product_onto(
+pub(crate) fn product_onto(
     dots: Dots,
     (result, stride): (&mut [f32], usize),
     onto: Onto,

@@ -1,6 +1,6 @@
 //! What is put together for registers and tiles, and what multiplies it.
 
-use super::super::super::product::MatrixView;
+use super::super::super::product::{MatrixView, Onto};
 use super::super::matrix::GROUP;
 
 /// Words of a register, and entries of a panel, which are computed side by side.
@@ -42,4 +42,26 @@ pub(crate) struct Bf16Block {
     pub(super) rows: usize,
     pub(super) width: usize,
     pub(super) add: bool,
+}
+
+/// Puts sums where they belong, `width` in each row: `r = scale c`, or `r = fma(scale, c, r)`.
+pub(super) fn finish<'a>(
+    (result, stride): (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    sums: impl Iterator<Item = &'a [f32]>,
+    width: usize,
+) {
+    #[target_feature(enable = "avx512f")]
+    fn put(row: &mut [f32], onto: Onto, scale: f32, sums: &[f32]) {
+        let entries = row.iter_mut().zip(sums);
+        match onto {
+            Onto::Nothing => entries.for_each(|(r, sum)| *r = scale * sum),
+            Onto::Present => entries.for_each(|(r, &sum)| *r = scale.mul_add(sum, *r)),
+        }
+    }
+    for (row, sums) in result.chunks_mut(stride).zip(sums) {
+        // SAFETY: there is a kernel, which has found the instructions.
+        unsafe { put(&mut row[..width], onto, scale, sums) }
+    }
 }

@@ -1,7 +1,8 @@
 //! By tiles of AMX: `tdpbf16ps` computes a group of 16 rows and 16 entries, the chains of even and of odd terms apart, and
 //! adds their sum to what the tile has. There are no intrinsics of it in stable Rust, so it is assembly.
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod emulated;
 
 use std::arch::asm;

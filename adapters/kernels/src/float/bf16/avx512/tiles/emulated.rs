@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 use super::{HEIGHT, LINE};
 
 /// Bytes of a tile, row by row.
-type Tile = [[u8; LINE]; HEIGHT];
+type TileBytes = [[u8; LINE]; HEIGHT];
 
 thread_local! {
     /// Tiles of a thread, if their shapes are loaded.
-    static TILES: UnsafeCell<Option<[Tile; 8]>> = const { UnsafeCell::new(None) };
+    static TILES: UnsafeCell<Option<[TileBytes; 8]>> = const { UnsafeCell::new(None) };
 }
 
 /// Has instructions of tiles emulated in this process from now on.
@@ -37,7 +37,7 @@ extern "C" fn at_illegal(signal: c_int, _: *mut libc::siginfo_t, context: *mut c
     // instruction, whose addresses are those that the processor would use. Tiles are used here only.
     unsafe {
         let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
-        let done = Instruction::read(registers).and_then(|instruction| {
+        let done = TileInstruction::read(registers).and_then(|instruction| {
             instruction.run(TILES.with(|tiles| &mut *tiles.get()))?;
             Some(instruction.length)
         });
@@ -50,27 +50,27 @@ extern "C" fn at_illegal(signal: c_int, _: *mut libc::siginfo_t, context: *mut c
 
 /// An instruction of tiles as it is encoded: `C4`, two bytes of VEX, the code, ModRM, and perhaps SIB and a displacement.
 #[derive(Debug)]
-struct Instruction {
+struct TileInstruction {
     prefix: u8,
     code: u8,
     /// The registers of ModRM and of VEX.
     reg: usize,
     rm: usize,
     other: usize,
-    memory: Option<Memory>,
+    memory: Option<TileOperand>,
     length: i64,
 }
 
 /// What an operand in memory says: where it begins, and how far apart rows are.
 #[derive(Debug)]
-struct Memory {
+struct TileOperand {
     at: *mut u8,
     stride: i64,
     /// Whether it says how far apart.
     has_rows: bool,
 }
 
-impl Instruction {
+impl TileInstruction {
     /// # Safety
     /// An instruction lies where the registers say.
     unsafe fn read(registers: &[i64; 23]) -> Option<Self> {
@@ -103,19 +103,19 @@ impl Instruction {
         };
         let stride = if with_index && index != 4 { register(registers, index) << (sib >> 6) } else { 0 };
         let at = (register(registers, base) + displacement) as *mut u8;
-        Some(of(length as i64, rm, Some(Memory { at, stride, has_rows: with_index })))
+        Some(of(length as i64, rm, Some(TileOperand { at, stride, has_rows: with_index })))
     }
 
     /// Does it, or says that it is none of these.
     ///
     /// # Safety
     /// Its operand lies where it says.
-    unsafe fn run(&self, tiles: &mut Option<[Tile; 8]>) -> Option<()> {
+    unsafe fn run(&self, tiles: &mut Option<[TileBytes; 8]>) -> Option<()> {
         const NO_PREFIX: u8 = 0;
         const F3: u8 = 2;
         const F2: u8 = 3;
         // SAFETY: rows of an operand are so far apart.
-        let row = |memory: &Memory, row: usize| unsafe { memory.at.offset((row as i64 * memory.stride) as isize) };
+        let row = |memory: &TileOperand, row: usize| unsafe { memory.at.offset((row as i64 * memory.stride) as isize) };
         match (self.prefix, self.code, &self.memory) {
             (NO_PREFIX, 0x49, Some(shapes)) if [self.reg, self.other] == [0; 2] => {
                 // SAFETY: as the caller promises.
@@ -170,7 +170,7 @@ fn register(registers: &[i64; 23], number: usize) -> i64 {
 
 /// `tdpbf16ps`: of each row and column the chain of products of lower halves, and that of upper ones, added to each other
 /// and then to what is there. The right factor has a pair of its rows in a row. Subnormal numbers are zero.
-fn multiply(to: &mut Tile, left: &Tile, right: &Tile) {
+fn multiply(to: &mut TileBytes, left: &TileBytes, right: &TileBytes) {
     let word = |row: &[u8; LINE], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| row[4 * at + byte]));
     let normal = |x: f32| if x.is_subnormal() { 0.0f32.copysign(x) } else { x };
     let halves = |word: u32| [word << 16, word & 0xffff_0000].map(|bits| normal(f32::from_bits(bits)));
