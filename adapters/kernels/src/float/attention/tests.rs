@@ -193,3 +193,14 @@ fn attention_and_its_gradients_are_what_they_are_defined_to_be() {
         }
     }
 }
+
+/// Shares of the least number below zero are rounded to -0.
+#[test]
+fn heads_side_by_side_have_no_negative_zeros() {
+    let shape = AttentionShape { query: 1, key_value: 1, dim: 1 };
+    let least = -f32::from_bits(1);
+    let operands = Operands { q: &[0.0; 2], k: &[0.0; 2], v: &[least; 2] };
+    let span = AttentionSpan { rows: 0..2, own: 0..2, before: 0..0 };
+    let y = attention(operands, shape, FactorFormat::F32, &[span]);
+    assert_eq!(bits(&y), bits(&[least, 0.0]));
+}
