@@ -6,6 +6,8 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::super::product::prefetch;
 use super::numbers::factor;
 use crate::vectors::vectorised;
 
@@ -82,11 +84,8 @@ impl<'a> Bf16Matrix<'a> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn fetch(self, (row, count): (usize, usize), column: usize) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         for row in row..row + count {
-            let at = self.values.as_ptr().wrapping_add(row * self.stride + column);
-            // SAFETY: an address is named, not read.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+            prefetch(self.values.as_ptr().wrapping_add(row * self.stride + column), 1);
         }
     }
 

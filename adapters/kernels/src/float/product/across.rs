@@ -10,9 +10,9 @@ use super::super::fused::Fused;
 use super::layout::prefetch;
 use super::matrix::{CUT, LINE, MatrixView, Onto, Threads};
 use super::target::Target;
+use super::thin::{LANES, WORTH_A_THREAD, in_lanes};
 
-/// Most numbers of a row, and fewest for which a register of them is worth it.
-const LANES: usize = 8;
+/// Fewest numbers of a row for which a register of them is worth it.
 const FEWEST: usize = 3;
 /// Rows, terms of the sums, that are added one after another while chains are in registers.
 const ROWS: usize = 8;
@@ -20,8 +20,6 @@ const ROWS: usize = 8;
 const ABREAST: usize = 4;
 /// Fewest columns of a task: of a row some lines are read.
 const TASK: usize = 64;
-/// Multiplications that outweigh handing them to another thread.
-const WORTH_A_THREAD: usize = 1 << 18;
 
 /// [`super::product_at`], if this processor has a kernel for it and it is such a product; says whether it was.
 ///
@@ -45,10 +43,7 @@ pub(super) unsafe fn product(
         return false;
     };
     let Some(with) = V3::try_new().filter(|_| x.columns >= LINE && x.rows >= ROWS) else { return false };
-    let mut right = vec![[0.0f32; LANES]; beside.rows];
-    for (term, lanes) in right.iter_mut().enumerate() {
-        lanes.iter_mut().take(beside.columns).enumerate().for_each(|(lane, to)| *to = beside.at(term, lane));
-    }
+    let right = in_lanes(beside);
     let one = |(first, count): (usize, usize)| {
         // SAFETY: the processor has these instructions; the rest is as the caller promises, and columns are this task's.
         unsafe { columns(with, (target, first), x.columns(first, count), &right, beside.columns) };

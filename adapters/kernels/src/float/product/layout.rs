@@ -34,9 +34,9 @@ pub(in super::super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, l
 
 /// Prefetches so many numbers into the second cache, wherever that is: rows lie far apart, which processors do not foresee.
 #[inline(always)]
-pub(in super::super) fn prefetch(first: *const f32, count: usize) {
+pub(in super::super) fn prefetch<T>(first: *const T, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..count).step_by(LINE) {
+    for at in (0..count).step_by(LINE * size_of::<f32>() / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: an address is named, not read.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(at).cast()) };

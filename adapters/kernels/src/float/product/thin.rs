@@ -12,12 +12,12 @@ use super::matrix::{CUT, LINE, MatrixView, Onto, Threads};
 use super::target::Target;
 
 /// Most columns: lanes of a register.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 /// Rows of a group, whose chains run side by side, and of a task.
 const ROWS: usize = 8;
 const TASK: usize = 64;
 /// Multiplications that outweigh handing them to another thread.
-const WORTH_A_THREAD: usize = 1 << 18;
+pub(super) const WORTH_A_THREAD: usize = 1 << 18;
 
 /// [`super::product_at`], if this processor has a kernel for it and it is such a product; says whether it was.
 ///
@@ -33,10 +33,7 @@ pub(super) unsafe fn product(
     let Some(with) = V3::try_new().filter(|_| b.columns <= LANES && a.column_stride == 1 && a.rows >= ROWS) else {
         return false;
     };
-    let mut right = vec![[0.0f32; LANES]; b.rows];
-    for (term, lanes) in right.iter_mut().enumerate() {
-        lanes.iter_mut().take(b.columns).enumerate().for_each(|(lane, to)| *to = b.at(term, lane));
-    }
+    let right = in_lanes(b);
     let target = Target { values: result, row_stride, column_stride: 1, onto, scale };
     let one = |row: usize| {
         let a = a.rows(row, TASK.min(a.rows - row));
@@ -51,6 +48,15 @@ pub(super) unsafe fn product(
         _ => tasks.for_each(one),
     }
     true
+}
+
+/// Rows of at most eight numbers, each in a register of its own, filled up with zeros.
+pub(super) fn in_lanes(matrix: MatrixView<'_>) -> Vec<[f32; LANES]> {
+    let mut rows = vec![[0.0f32; LANES]; matrix.rows];
+    for (row, lanes) in rows.iter_mut().enumerate() {
+        lanes.iter_mut().take(matrix.columns).enumerate().for_each(|(lane, to)| *to = matrix.at(row, lane));
+    }
+    rows
 }
 
 /// Some rows, put into the target from a row on.

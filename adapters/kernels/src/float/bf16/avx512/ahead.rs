@@ -1,10 +1,9 @@
 //! Weights that are put together next are brought to the second cache meanwhile: their rows lie apart, which processors
 //! do not foresee.
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-
 use half::bf16;
 
+use super::super::super::product::prefetch;
 use super::super::matrix::{Bf16Matrix, Bf16Side};
 
 /// Numbers of a line of the caches.
@@ -16,10 +15,7 @@ pub(super) fn fetching(matrix: Bf16Matrix<'_>, times: usize) -> impl FnMut() {
     let share = (rows * columns.div_ceil(LINE)).div_ceil(times);
     let mut lines = lines(matrix);
     move || {
-        lines.by_ref().take(share).for_each(|line| {
-            // SAFETY: an address is named, not read.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-        });
+        lines.by_ref().take(share).for_each(|line| prefetch(line.as_ptr(), 1));
     }
 }
 
