@@ -60,22 +60,29 @@ fn matrix(name: &str, [rows, columns]: [usize; 2], turned: bool) -> Result<Tenso
 fn timed(kind: &Kind) -> Result<[Duration; 2]> {
     let [m, k, n] = kind.shape;
     let (a, b) = (matrix("a", [m, k], kind.turned[0])?, matrix("b", [k, n], kind.turned[1])?);
+    in_turns(|first| {
+        let result = if first { product(1.0, &a, &b)? } else { a.matmul(&b)? };
+        assert_eq!(result.dims(), [m, n]);
+        Ok(())
+    })
+}
+
+/// The better of some times of each of two ways.
+fn in_turns(mut run: impl FnMut(bool) -> Result<()>) -> Result<[Duration; 2]> {
     let mut best = [Duration::MAX; 2];
     for round in 0..2 * ROUNDS {
         // Each goes first in turn.
-        let ours = (round + round / 2) % 2 == 0;
+        let first = (round + round / 2) % 2 == 0;
         let began = Instant::now();
-        let result = if ours { product(1.0, &a, &b)? } else { a.matmul(&b)? };
-        let took = began.elapsed();
-        assert_eq!(result.dims(), [m, n]);
-        let place = &mut best[usize::from(!ours)];
-        *place = (*place).min(took);
+        run(first)?;
+        let place = &mut best[usize::from(!first)];
+        *place = (*place).min(began.elapsed());
     }
     Ok(best)
 }
 
 /// Products of few rows with weights that come from memory, in bf16 and in f32.
-fn few_rows() {
+fn few_rows() -> Result<()> {
     /// Numbers of the matrices that take turns: more than the caches hold.
     const NUMBERS: usize = 1 << 25;
     println!("| rows | d_in, d_out | bf16, ms | f32, ms | bf16 to f32 | weights in bf16, GB/s |");
@@ -87,10 +94,7 @@ fn few_rows() {
         let (x, weight) = (normal_values("x", rows * d_in, 1.0, 7), normal_values("w", size, 1.0, 7));
         let wide = weight.repeat(NUMBERS.div_ceil(size));
         let narrow = rounded_all(&wide);
-        let mut best = [Duration::MAX; 2];
-        for round in 0..2 * ROUNDS {
-            let in_bf16 = (round + round / 2) % 2 == 0;
-            let began = Instant::now();
+        let best = in_turns(|in_bf16| {
             for (wide, narrow) in wide.chunks_exact(size).zip(narrow.chunks_exact(size)) {
                 black_box(if in_bf16 {
                     bf16::product(&x, Bf16Matrix::new(narrow, d_in), Bf16Side::Inputs)
@@ -98,19 +102,18 @@ fn few_rows() {
                     new_product(1.0, MatrixView::new(&x, d_in), MatrixView::new(wide, d_in).t())
                 });
             }
-            let place = &mut best[usize::from(!in_bf16)];
-            *place = (*place).min(began.elapsed());
-        }
+            Ok(())
+        })?;
         let [narrow, wide] = best.map(|best| 1e3 * best.as_secs_f64() / (wide.len() / size) as f64);
         let speed = 2e-6 * size as f64 / narrow;
         println!("| {rows} | {d_in}, {d_out} | {narrow:.3} | {wide:.3} | {:.2} | {speed:.1} |", narrow / wide);
     }
+    Ok(())
 }
 
 fn main() -> Result<ExitCode> {
     if std::env::args().any(|argument| argument == "few") {
-        few_rows();
-        return Ok(ExitCode::SUCCESS);
+        return few_rows().map(|()| ExitCode::SUCCESS);
     }
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let (rows, scored) = match numbers.as_slice() {

@@ -20,6 +20,7 @@
 #[path = "train_step/roofline.rs"]
 mod roofline;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -128,7 +129,7 @@ fn main() {
     for workload in workloads {
         make_rows(folder.path(), workload, network.vocab());
         for (_, tools) in &formats {
-            let mut ratios: Vec<(&str, Vec<f64>)> = Vec::new();
+            let mut ratios: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
             for _ in 0..turns {
                 let mut of_peers = Vec::new();
                 for &tool in *tools {
@@ -143,11 +144,7 @@ fn main() {
                             let measured = run_ftk(folder.path(), workload, format);
                             report(workload, &format!("ftk {format}"), &measured);
                             for &(mode, seconds) in &of_peers {
-                                let ratio = seconds / measured.seconds_a_step[1];
-                                match ratios.iter_mut().find(|(of, _)| *of == mode) {
-                                    Some((_, ratios)) => ratios.push(ratio),
-                                    None => ratios.push((mode, vec![ratio])),
-                                }
+                                ratios.entry(mode).or_default().push(seconds / measured.seconds_a_step[1]);
                             }
                         }
                     }
