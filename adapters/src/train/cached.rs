@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
-use ftk_kernels::float::attention::{AttentionSpan, CachedSpan, FactorFormat, attention_cached};
+use ftk_kernels::float::attention::{AttentionSpan, CachedSpan, FactorFormat, HeldRows, attention_cached};
 use ftk_networks::ops::Heads;
 
 use super::{attention as uncached, host};
@@ -18,8 +18,8 @@ pub struct Cache {
 /// Keys and values of one layer, `(positions, key_value * dim)`.
 #[derive(Clone, Debug)]
 enum KeptLayer {
-    /// In host memory, with room for more.
-    Host([Vec<f32>; 2]),
+    /// In host memory, in the format they are multiplied in, with room for more.
+    Host([HeldRows<'static>; 2]),
     /// Elsewhere.
     Device([Tensor; 2]),
 }
@@ -45,7 +45,7 @@ impl Cache {
         for layer in self.layers.values_mut() {
             match layer {
                 KeptLayer::Host(kept) => {
-                    let width = kept[0].len() / self.positions;
+                    let width = kept[0].entries() / self.positions;
                     kept.iter_mut().for_each(|kept| kept.truncate(positions * width));
                 }
                 KeptLayer::Device(kept) => {
@@ -78,18 +78,21 @@ pub(super) fn attention(
     let on_host = host::read([q, k, v], |[q, k, v]| {
         let width = heads.key_value * heads.dim;
         for (cache, span) in caches.iter_mut().zip(spans) {
-            let layer =
-                cache.layers.entry(site.to_owned()).or_insert_with(|| KeptLayer::Host([Vec::new(), Vec::new()]));
+            let none = || KeptLayer::Host([(); 2].map(|()| HeldRows::new(format, Vec::new())));
+            let layer = cache.layers.entry(site.to_owned()).or_insert_with(none);
             let KeptLayer::Host(kept) = layer else { candle_core::bail!("{site} was cached on another device") };
             for (kept, new) in kept.iter_mut().zip([k, v]) {
-                kept.extend_from_slice(&new[span.rows.start * width..span.rows.end * width]);
+                if kept.format() != format {
+                    candle_core::bail!("{site} was cached in another number format");
+                }
+                kept.extend(&new[span.rows.start * width..span.rows.end * width]);
             }
         }
         let kept = caches.iter().zip(spans).filter_map(|(cache, span)| match cache.layers.get(site) {
             Some(KeptLayer::Host([k, v])) => Some(CachedSpan { rows: span.rows.clone(), k, v }),
             _ => None,
         });
-        Ok(attention_cached(q, uncached::shape(heads), format, &kept.collect::<Vec<_>>()))
+        Ok(attention_cached(q, uncached::shape(heads), &kept.collect::<Vec<_>>()))
     })?;
     match on_host {
         Some(values) => Tensor::from_vec(values, q.shape(), q.device()),
@@ -163,6 +166,36 @@ mod tests {
             }
         }
         assert_eq!(ours.each_ref().map(Cache::positions), [8, 5]);
+    }
+
+    #[test]
+    fn what_is_kept_gives_the_bits_of_attention_over_all_positions() {
+        let heads = Heads { query: 6, key_value: 2, dim: 5 };
+        let bits = |x: &Tensor| -> Vec<u32> {
+            x.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+        };
+        let [q, k, v] = [30, 10, 10].map(|width| random(width as u64, &[9, width]));
+        for (format, other) in [(FactorFormat::F32, FactorFormat::Bf16), (FactorFormat::Bf16, FactorFormat::F32)] {
+            let mut cache = Cache::default();
+            let mut see = |rows: std::ops::Range<usize>, forget: usize, format: FactorFormat| {
+                let [q, k, v] = [&q, &k, &v].map(|x| x.narrow(0, rows.start, rows.len()).unwrap());
+                cache.truncate(forget).unwrap();
+                let before = 0..cache.positions();
+                cache.extend(rows.len());
+                let span = AttentionSpan { rows: 0..rows.len(), own: before.end..cache.positions(), before };
+                attention(&mut [&mut cache], "layer", [&q, &k, &v], heads, format, &[span])
+            };
+            let all = AttentionSpan { rows: 0..9, own: 0..9, before: 0..0 };
+            let whole = uncached::attention([&q, &k, &v], heads, format, &[all]).unwrap();
+            // The last three of seven are forgotten, and others come after the rest.
+            see(0..7, 0, format).unwrap();
+            for (rows, forget) in [(4..8, 4), (8..9, 9)] {
+                let ours = see(rows.clone(), forget, format).unwrap();
+                assert_eq!(bits(&ours), bits(&whole.narrow(0, rows.start, rows.len()).unwrap()), "{format:?} {rows:?}");
+            }
+            let refused = see(0..1, 9, other).unwrap_err().to_string();
+            assert!(refused.starts_with("layer was cached in another number format"), "{refused}");
+        }
     }
 
     type How = fn(&mut [&mut Cache], &str, [&Tensor; 3], Heads, &[AttentionSpan]) -> Result<Tensor>;

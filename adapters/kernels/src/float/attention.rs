@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use self::factor::FactorFormat;
-use self::factor::{HeadFactor, HeadMatrix, HeldRows};
+pub use self::factor::{FactorFormat, HeldRows};
+use self::factor::{HeadFactor, HeadMatrix};
 use super::elementary::{exp, largest, reduce};
 use super::product::{CHAIN, LINE, MatrixView, Onto};
 use crate::vectors::vectorised;
@@ -60,9 +60,9 @@ pub struct CachedSpan<'a> {
     /// Rows of the queries.
     pub rows: Range<usize>,
     /// Keys of all positions.
-    pub k: &'a [f32],
+    pub k: &'a HeldRows<'a>,
     /// Values of all positions.
-    pub v: &'a [f32],
+    pub v: &'a HeldRows<'a>,
 }
 
 /// One head of queries of one span.
@@ -209,20 +209,16 @@ pub fn attention(
 ///
 /// # Panics
 /// If the shapes do not agree, or the spans are not all rows of the queries in their order.
-pub fn attention_cached(
-    q: &[f32],
-    shape: AttentionShape,
-    format: FactorFormat,
-    sequences: &[CachedSpan<'_>],
-) -> Vec<f32> {
+pub fn attention_cached(q: &[f32], shape: AttentionShape, sequences: &[CachedSpan<'_>]) -> Vec<f32> {
     let span = |CachedSpan { rows, k, .. }: &CachedSpan<'_>| {
-        let positions = k.len() / (shape.key_value * shape.dim);
+        let positions = k.entries() / (shape.key_value * shape.dim);
         let before = positions - rows.len();
         AttentionSpan { rows: rows.clone(), own: before..positions, before: 0..before }
     };
     let spans: Vec<AttentionSpan> = sequences.iter().map(span).collect();
-    let seen = |(span, &CachedSpan { k, v, .. })| VisibleSpan::new(Operands { q, k, v }, shape, format, span);
-    over(q, shape, &spans.iter().zip(sequences).map(seen).collect::<Vec<_>>())
+    let sequences = spans.iter().zip(sequences);
+    let seen = sequences.map(|(span, &CachedSpan { k, v, .. })| VisibleSpan { span, k: k.borrowed(), v: v.borrowed() });
+    over(q, shape, &seen.collect::<Vec<_>>())
 }
 
 fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> {

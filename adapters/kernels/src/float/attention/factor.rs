@@ -23,18 +23,68 @@ pub enum FactorFormat {
 }
 
 /// Rows of all heads, in that format.
-pub(super) enum HeldRows<'a> {
+#[derive(Clone, Debug)]
+pub enum HeldRows<'a> {
+    /// As they are.
     F32(Cow<'a, [f32]>),
+    /// Rounded.
     #[cfg(feature = "bf16")]
-    Bf16(Vec<bf16>),
+    Bf16(Cow<'a, [bf16]>),
 }
 
 impl<'a> HeldRows<'a> {
-    pub(super) fn new(format: FactorFormat, values: Cow<'a, [f32]>) -> Self {
+    /// Holds numbers in a format.
+    pub fn new(format: FactorFormat, values: impl Into<Cow<'a, [f32]>>) -> Self {
+        let values = values.into();
         match format {
             FactorFormat::F32 => Self::F32(values),
             #[cfg(feature = "bf16")]
-            FactorFormat::Bf16 => Self::Bf16(rounded_all(&values)),
+            FactorFormat::Bf16 => Self::Bf16(rounded_all(&values).into()),
+        }
+    }
+
+    /// The format.
+    pub fn format(&self) -> FactorFormat {
+        match self {
+            Self::F32(_) => FactorFormat::F32,
+            #[cfg(feature = "bf16")]
+            Self::Bf16(_) => FactorFormat::Bf16,
+        }
+    }
+
+    /// How many numbers there are.
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            #[cfg(feature = "bf16")]
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Adds numbers behind the others.
+    pub fn extend(&mut self, more: &[f32]) {
+        match self {
+            Self::F32(values) => values.to_mut().extend_from_slice(more),
+            #[cfg(feature = "bf16")]
+            Self::Bf16(values) => values.to_mut().extend(rounded_all(more)),
+        }
+    }
+
+    /// Lets go of all numbers but the first, so many.
+    pub fn truncate(&mut self, entries: usize) {
+        match self {
+            Self::F32(values) => values.to_mut().truncate(entries),
+            #[cfg(feature = "bf16")]
+            Self::Bf16(values) => values.to_mut().truncate(entries),
+        }
+    }
+
+    /// The same, where they lie.
+    pub(super) fn borrowed(&self) -> HeldRows<'_> {
+        match self {
+            Self::F32(values) => HeldRows::F32(Cow::Borrowed(values)),
+            #[cfg(feature = "bf16")]
+            Self::Bf16(values) => HeldRows::Bf16(Cow::Borrowed(values)),
         }
     }
 
