@@ -65,8 +65,8 @@ pub struct CachedSpan<'a> {
     pub v: &'a HeldRows<'a>,
 }
 
-/// One head of queries of one span.
-struct QueryHead<'a> {
+/// Rows of queries of one span over one key head: of one query head, or of several at one position.
+struct QueryRows<'a> {
     q: MatrixView<'a>,
     k: HeadMatrix<'a>,
     v: HeadMatrix<'a>,
@@ -74,6 +74,8 @@ struct QueryHead<'a> {
     k_turned: HeadFactor<'a>,
     rows: usize,
     before: usize,
+    /// Positions of the span itself.
+    own: usize,
     scale: f32,
 }
 
@@ -85,32 +87,38 @@ struct Block {
     seen: usize,
 }
 
-impl Block {
-    /// Its rows in parts, each of which sees up to its own last row.
-    fn parts(self) -> impl Iterator<Item = Self> {
-        let Self { first, count, seen } = self;
-        (0..count).step_by(PART).map(move |at| {
-            let part = PART.min(count - at);
-            Self { first: first + at, count: part, seen: seen - (count - at - part) }
-        })
+impl<'a> QueryRows<'a> {
+    /// Of one head.
+    fn of_head(q: &'a [f32], seen: &'a VisibleSpan<'_>, shape: AttentionShape, head: usize) -> Self {
+        let (AttentionShape { query, dim, .. }, rows) = (shape, &seen.span.rows);
+        let q = MatrixView::new(q, query * dim).rows(rows.start, rows.len()).columns(head * dim, dim);
+        Self::new(q, seen, shape, head)
     }
-}
 
-impl<'a> QueryHead<'a> {
-    fn new(q: &'a [f32], VisibleSpan { span, k, v }: &'a VisibleSpan<'_>, shape: AttentionShape, head: usize) -> Self {
-        let AttentionShape { query, key_value, dim } = shape;
+    /// Of so many heads that share a key head, from one on, of a span of one position.
+    fn of_heads(q: &'a [f32], seen: &'a VisibleSpan<'_>, shape: AttentionShape, (head, heads): (usize, usize)) -> Self {
+        let q = MatrixView::new(q, shape.dim).rows(seen.span.rows.start * shape.query + head, heads);
+        Self::new(q, seen, shape, head)
+    }
+
+    fn new(q: MatrixView<'a>, seen: &'a VisibleSpan<'_>, shape: AttentionShape, head: usize) -> Self {
+        let (AttentionShape { query, key_value, dim }, VisibleSpan { span, k, v }) = (shape, seen);
         let group = head / (query / key_value);
         let [k, v] = [k, v].map(|x| x.head(key_value * dim, group * dim, dim));
-        let q = MatrixView::new(q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
-        let (rows, before) = (span.rows.len(), span.before.len());
+        let (rows, before, own) = (q.rows, span.before.len(), span.rows.len());
         let k_turned = HeadFactor::new(k.t(), rows);
-        Self { q, k, v, k_turned, rows, before, scale: 1.0 / (dim as f32).sqrt() }
+        Self { q, k, v, k_turned, rows, before, own, scale: 1.0 / (dim as f32).sqrt() }
+    }
+
+    /// How many positions a row sees.
+    fn seen_by(&self, row: usize) -> usize {
+        self.before + self.own.min(row + 1)
     }
 
     /// Entries from one row of a block's scores to the next: whole lines of the caches and an odd number of them, so that
     /// those of neighbouring rows do not take each other's places.
     fn stride(&self) -> usize {
-        ((self.before + self.rows).div_ceil(LINE) | 1) * LINE
+        ((self.before + self.own).div_ceil(LINE) | 1) * LINE
     }
 
     /// Room for the scores of a block.
@@ -123,11 +131,19 @@ impl<'a> QueryHead<'a> {
         MatrixView::new(p, self.stride()).rows(0, count).columns(0, seen)
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
-        let (rows, before) = (self.rows, self.before);
-        (0..rows).step_by(BLOCK).map(move |first| {
-            let count = BLOCK.min(rows - first);
-            Block { first, count, seen: before + first + count }
+    fn blocks(&self) -> impl Iterator<Item = Block> {
+        self.split(0..self.rows, BLOCK)
+    }
+
+    /// A block in parts, each of which sees up to its own last row.
+    fn parts(&self, Block { first, count, .. }: Block) -> impl Iterator<Item = Block> {
+        self.split(first..first + count, PART)
+    }
+
+    fn split(&self, rows: Range<usize>, most: usize) -> impl Iterator<Item = Block> {
+        rows.clone().step_by(most).map(move |first| {
+            let count = most.min(rows.end - first);
+            Block { first, count, seen: self.seen_by(first + count - 1) }
         })
     }
 
@@ -143,8 +159,7 @@ impl<'a> QueryHead<'a> {
             #[inline(always)]
             || {
                 for (r, row) in p.chunks_exact_mut(stride).take(count).enumerate() {
-                    // Row r of the block sees all but the positions of the rows after it.
-                    let (row, hidden) = row[..width].split_at_mut(seen - (count - 1 - r));
+                    let (row, hidden) = row[..width].split_at_mut(self.seen_by(first + r));
                     // The largest score is that of the largest product.
                     let largest = scale * largest(row);
                     row.iter_mut().for_each(|x| *x = exp(scale * *x - largest));
@@ -170,11 +185,6 @@ impl<'a> VisibleSpan<'a> {
         let [k, v] = [operands.k, operands.v].map(held);
         Self { span, k, v }
     }
-}
-
-/// Every head of every span.
-fn tasks<'a>(spans: &'a [VisibleSpan<'a>], heads: usize) -> Vec<(&'a VisibleSpan<'a>, usize)> {
-    spans.iter().flat_map(|span| (0..heads).map(move |head| (span, head))).collect()
 }
 
 /// The rows before a span and its own. They are copied where they do not lie together: a row is one sum over all that
@@ -222,21 +232,26 @@ pub fn attention_cached(q: &[f32], shape: AttentionShape, sequences: &[CachedSpa
 }
 
 fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> {
-    let AttentionShape { query, dim, .. } = shape;
-    let tasks = tasks(seen, query);
-    let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
-        let view = QueryHead::new(q, seen, shape, head);
+    let AttentionShape { query, key_value, dim } = shape;
+    // Keys and values that one position sees are read once for all heads that share them.
+    let heads = |span: &AttentionSpan| if span.rows.len() == 1 { query / key_value } else { 1 };
+    let tasks = seen.iter().flat_map(|seen| (0..query).step_by(heads(seen.span)).map(move |head| (seen, head)));
+    let one = |(seen, head): (&VisibleSpan<'_>, usize)| {
+        let view = match heads(seen.span) {
+            1 => QueryRows::of_head(q, seen, shape, head),
+            heads => QueryRows::of_heads(q, seen, shape, (head, heads)),
+        };
         let v = HeadFactor::new(view.v, view.rows);
         let mut y = vec![0.0; view.rows * dim];
         let mut p = view.scratch();
-        for block in view.blocks().flat_map(Block::parts) {
-            view.probabilities(&mut p, block, block.seen);
-            let p = view.scores(&p, block);
-            v.product((&mut y[block.first * dim..], dim), Onto::Nothing, 1.0, p, dim);
+        for part in view.blocks().flat_map(|block| view.parts(block)) {
+            view.probabilities(&mut p, part, part.seen);
+            let p = view.scores(&p, part);
+            v.product((&mut y[part.first * dim..], dim), Onto::Nothing, 1.0, p, dim);
         }
-        y
+        if heads(seen.span) == 1 { vec![y] } else { y.chunks_exact(dim).map(<[f32]>::to_vec).collect() }
     };
-    let outputs: Vec<Vec<f32>> = tasks.par_iter().map(one).collect();
+    let outputs: Vec<Vec<f32>> = tasks.collect::<Vec<_>>().into_par_iter().flat_map_iter(one).collect();
     side_by_side(q.len(), shape, seen, &outputs)
 }
 
@@ -285,19 +300,19 @@ pub fn attention_backward(
     let group = query / key_value;
     let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, format, span)).collect();
     let [q_held, g_held] = [operands.q, gradient].map(|x| HeldRows::new(format, Cow::Borrowed(x)));
-    let tasks = tasks(&seen, query);
+    let tasks: Vec<_> = seen.iter().flat_map(|span| (0..query).map(move |head| (span, head))).collect();
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
-        let view = QueryHead::new(operands.q, seen, shape, head);
+        let view = QueryRows::of_head(operands.q, seen, shape, head);
         let g = MatrixView::new(gradient, query * dim).rows(seen.span.rows.start, view.rows).columns(head * dim, dim);
         let [q_head, g_head] =
             [&q_held, &g_held].map(|x| x.head(query * dim, head * dim, dim).rows(seen.span.rows.start, view.rows));
         let [v_turned, k] = [view.v.t(), view.k].map(|matrix| HeadFactor::new(matrix, view.rows));
-        let (seen, stride) = (view.before + view.rows, view.stride());
+        let (seen, stride) = (view.before + view.own, view.stride());
         let mut dq = vec![0.0; view.rows * dim];
         let (mut dk, mut dv) = (vec![0.0; seen * dim], vec![0.0; seen * dim]);
         let [mut p, mut ds] = [view.scratch(), view.scratch()];
         for block in view.blocks() {
-            for (at, part @ Block { first, count, seen }) in (0..).step_by(PART).zip(block.parts()) {
+            for (at, part @ Block { first, count, seen }) in (0..).step_by(PART).zip(view.parts(block)) {
                 let [p, ds] = [&mut p, &mut ds].map(|room| &mut room[at * stride..]);
                 view.probabilities(p, part, block.seen);
                 v_turned.product((&mut *ds, stride), Onto::Nothing, 1.0, g.rows(first, count), seen);
