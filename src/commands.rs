@@ -21,6 +21,7 @@ pub mod merge;
 mod nodes;
 pub mod open;
 pub mod opened;
+mod origin;
 pub mod prove;
 pub mod pull;
 pub mod push;

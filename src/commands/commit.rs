@@ -24,6 +24,7 @@ use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
 use super::card::{self, Card};
+use super::origin::another_base;
 use super::run::NOTE;
 use super::{Advice, Committable, Outcome, adapter_notes, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
@@ -146,6 +147,10 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let costs = Costs::of(BaseCost::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
+    if matches!(net, Net::Tokens(_)) {
+        let other = another_base(Some(&settings.adapter), || Ok(fixed.digest().to_string()))?;
+        other.iter().for_each(|note| printer.note(note));
+    }
     let given = adapter;
     let mut rounded = given.on_grid().with_context(|| settings.adapter.display().to_string())?;
     let shapes =

@@ -12,6 +12,7 @@ use ftk_text::generate::{Answer, AnswerNews, AnswerOptions, Generator, Sampling}
 use ftk_text::rows::{self, Options, PromptRow};
 use serde_json::{Value, json};
 
+use super::origin::another_base;
 use super::{Advice, Outcome, Question, adapter_notes, dated, fitting, frozen};
 use crate::cli::printer::Printer;
 
@@ -71,13 +72,15 @@ impl AnsweringModel {
         let reading = printer.working("reading the base");
         let source = BaseModel::open(base)?;
         let adapter = folder.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
-        let weights = match format {
-            DType::BF16 => source.weights_held(device, Hold::Stored)?.narrowed()?,
-            _ => source.weights(device)?,
-        };
+        let hold = if *format == DType::BF16 { Hold::Stored } else { Hold::F32 };
+        let mut weights = source.weights_held(device, hold)?;
+        let other = another_base(folder.as_deref(), || Ok(source.digest(&weights)?.to_string()))?;
+        if *format == DType::BF16 {
+            weights = weights.narrowed()?;
+        }
         drop(reading);
         let source = dated(source, date.as_deref(), "--date")?;
-        adapter_notes(&source, folder.as_deref()).iter().for_each(|note| printer.note(note));
+        adapter_notes(&source, folder.as_deref()).iter().chain(&other).for_each(|note| printer.note(note));
         let adapter = frozen(adapter.as_ref(), device)?;
         Ok(ReadModel { source, weights, adapter, format: *format })
     }

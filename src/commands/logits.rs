@@ -10,6 +10,7 @@ use ftk_networks::ops::Tokens;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 
+use super::origin::another_base;
 use super::{Advice, Outcome, adapter_notes, frozen, load, writable};
 use crate::cli::printer::Printer;
 
@@ -36,8 +37,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (tokens, mut shape) = read(&settings.ids)?;
     let reading = printer.working("reading the base");
     let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
+    let other = another_base(settings.adapter.as_deref(), || Ok(model.digest()?.to_string()))?;
     drop(reading);
-    adapter_notes(&model.source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
+    let notes = adapter_notes(&model.source, settings.adapter.as_deref());
+    notes.iter().chain(&other).for_each(|note| printer.note(note));
     let network = model.source.network();
     if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab()) {
         let message = format!("{}: input_ids holds an id outside the vocabulary: {id}", settings.ids.display());

@@ -24,6 +24,7 @@ use ftk_text::session::{TextSession, Trained};
 use serde_json::{Map, Value, json};
 
 use self::plan::{RunCounts, TextPlan};
+use super::origin::another_base;
 use super::run::manifest::{RunInputs, hex, of_file};
 use super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
 use super::{Outcome, pull};
@@ -100,6 +101,8 @@ impl task::RunPlan for PlannedText {
             None => source.weights_held(device, open::reading(&recipe))?,
         };
         let base = source.digest(&weights)?;
+        let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
+        let other = another_base(start, || Ok(base.to_string()))?;
         let arithmetic = arithmetic::name(device, open::products(&recipe), recipe.run.tf32);
         let inputs = inputs(&recipe, &base, begin.as_ref(), arithmetic)?;
         let (weights, trained) = match &begin {
@@ -107,7 +110,7 @@ impl task::RunPlan for PlannedText {
             Some(begin) => (open::held(&recipe, weights)?, Trained::Adapter(LoraTensors::trained(begin, device)?)),
         };
         let session = open::open(&recipe, &source, (weights, trained), begin.as_ref(), (rows, held_out), device)?;
-        Ok(Box::new(TextRun { recipe, source, session, base, begin, counts, inputs }))
+        Ok(Box::new(TextRun { recipe, source, session, base, begin, other, counts, inputs }))
     }
 }
 
@@ -119,6 +122,8 @@ struct TextRun {
     base: BaseDigest,
     /// The adapter training starts from; `None` where the base is trained.
     begin: Option<Adapter>,
+    /// What to say of it, if it was trained on another base.
+    other: Option<String>,
     counts: RunCounts,
     inputs: RunInputs,
 }
@@ -137,7 +142,7 @@ impl OpenedRun for TextRun {
     }
 
     fn announce(&self, printer: &Printer) {
-        self.counts.notes().iter().for_each(|note| printer.note(note));
+        self.counts.notes().iter().chain(&self.other).for_each(|note| printer.note(note));
         printer.object(&json!({ "data": self.counts.data() }));
     }
 

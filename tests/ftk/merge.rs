@@ -79,3 +79,49 @@ fn what_rounding_costs_is_reported_and_refused_beyond_the_tolerance() {
     let text = succeed(ftk(&["inspect"]).arg(folder.join("merged")));
     assert!(text.contains("tensors\tBF16"), "{text}");
 }
+
+#[test]
+fn an_adapter_beside_another_base_than_it_was_trained_on_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = |out: &str, base: &str, more: &[&str]| {
+        let run = ["train", "sft", "--set", "run.steps=2", "--set"];
+        let (base, out) = (format!("base.model={base:?}"), format!("run.out={out:?}"));
+        let mut command = ftk(&run);
+        let output = command.args([&base, "--set", &out]).args(more).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    train("out", "village", &[]);
+    succeed(ftk(&["merge", "--base", "village", "--adapter", "out", "--out", "merged"]).current_dir(folder));
+    let rows = r#"{"prompt": "What does Elsa sell?", "completion": "Bread."}"#;
+    std::fs::write(folder.join("rows.jsonl"), rows).unwrap();
+    std::fs::copy(fixture("micro-llama/logits.safetensors"), folder.join("ids.safetensors")).unwrap();
+    let told = "out: was trained on another base, or on this one with another tokenizer or chat template: \
+                manifest.json names ";
+    let mut verbs: Vec<Vec<&str>> = vec![
+        vec!["generate", "--prompt", "Who are you?", "--max-tokens", "2"],
+        vec!["generate", "--prompt", "Who are you?", "--max-tokens", "2", "--precision", "bf16"],
+        vec!["eval", "--data", "rows.jsonl"],
+        vec!["logits", "--ids", "ids.safetensors", "--out", "OUT"],
+        vec!["merge", "--out", "OUT"],
+        vec!["commit", "--out", "OUT"],
+    ];
+    for (base, another) in [("village", false), ("merged", true)] {
+        for verb in &mut verbs {
+            let out = format!("{}-{base}", verb[0]);
+            let verb = verb.iter().map(|&word| if word == "OUT" { out.as_str() } else { word });
+            let mut command = ftk(&verb.collect::<Vec<_>>());
+            let output = command.args(["--base", base, "--adapter", "out"]).current_dir(folder).output().unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            assert_eq!(stderr(&output).contains(told), another, "{out}: {}", stderr(&output));
+        }
+        let begun = train(&format!("begun-{base}"), base, &["--set", "lora.start=\"out\""]);
+        assert_eq!(begun.contains(told), another, "{begun}");
+    }
+    // What others trained says nothing of its base.
+    std::fs::remove_file(folder.join("out/manifest.json")).unwrap();
+    let ask = ["generate", "--base", "merged", "--adapter", "out", "--prompt", "Who are you?", "--max-tokens", "2"];
+    let output = ftk(&ask).current_dir(folder).output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("was trained on"), "{}", stderr(&output));
+}

@@ -13,6 +13,12 @@ use crate::train::{RunEnd, RunIdentity, Why};
 /// File name in the run folder.
 pub const MANIFEST: &str = "manifest.json";
 
+/// The digest of the base that a run trained on, if there is a manifest in its folder.
+pub(in crate::commands) fn trained_on(folder: &Path) -> Option<String> {
+    let text = foreign::read_text(&folder.join(MANIFEST), foreign::DOCUMENT).ok()?;
+    Some(serde_json::from_str::<Value>(&text).ok()?["base"].as_str()?.to_owned())
+}
+
 /// What goes into a run, by digest.
 #[derive(Clone)]
 pub(in crate::commands) struct RunInputs {

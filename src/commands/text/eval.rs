@@ -9,6 +9,7 @@ use ftk_text::load::{DatasetKind, Loaded, load};
 use ftk_text::session::Trained;
 use serde_json::{Map, Value, json};
 
+use super::super::origin::another_base;
 use super::super::task::Evaluation;
 use super::super::{Advice, Outcome, adapter_notes, fitting, open as base, pull};
 use super::open::{held, open, reading};
@@ -34,8 +35,11 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let Loaded { rows, counts, .. } = load(&source, &recipe.data, DatasetKind::of(&recipe), &data)?;
     counts.notes().iter().for_each(|note| printer.note(note));
     let clock = printer.working("reading the base");
-    let weights = held(&recipe, source.weights_held(&settings.device, reading(&recipe))?)?;
+    let weights = source.weights_held(&settings.device, reading(&recipe))?;
+    let other = another_base(settings.adapter.as_deref(), || Ok(source.digest(&weights)?.to_string()))?;
+    let weights = held(&recipe, weights)?;
     drop(clock);
+    other.iter().for_each(|note| printer.note(note));
     let text = text_bytes(&source, &rows)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
