@@ -20,6 +20,8 @@ use crate::vectors::vectorised;
 const BLOCK: usize = 64;
 /// Rows of queries treated at once: of what the last one of them sees, little is hidden from the first.
 const PART: usize = 32;
+/// Most heads treated at once: as many as there are few rows in.
+const HEADS: usize = 8;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]
@@ -233,8 +235,12 @@ pub fn attention_cached(q: &[f32], shape: AttentionShape, sequences: &[CachedSpa
 
 fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> {
     let AttentionShape { query, key_value, dim } = shape;
-    // Keys and values that one position sees are read once for all heads that share them.
-    let heads = |span: &AttentionSpan| if span.rows.len() == 1 { query / key_value } else { 1 };
+    // Keys and values that one position sees are read once for several heads that share them, if there is work for all
+    // threads then.
+    let (group, threads) = (query / key_value, rayon::current_num_threads());
+    let at_once = |&heads: &usize| group.is_multiple_of(heads) && seen.len() * query / heads >= threads;
+    let heads_at_once = (1..=HEADS).rev().find(at_once).unwrap_or(1);
+    let heads = |span: &AttentionSpan| if span.rows.len() == 1 { heads_at_once } else { 1 };
     let tasks = seen.iter().flat_map(|seen| (0..query).step_by(heads(seen.span)).map(move |head| (seen, head)));
     let one = |(seen, head): (&VisibleSpan<'_>, usize)| {
         let view = match heads(seen.span) {
@@ -299,7 +305,7 @@ pub fn attention_backward(
     let AttentionShape { query, key_value, dim } = shape;
     let group = query / key_value;
     let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, format, span)).collect();
-    let [q_held, g_held] = [operands.q, gradient].map(|x| HeldRows::new(format, Cow::Borrowed(x)));
+    let [q_held, g_held] = [operands.q, gradient].map(|x| HeldRows::new(format, x));
     let tasks: Vec<_> = seen.iter().flat_map(|span| (0..query).map(move |head| (span, head))).collect();
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
         let view = QueryRows::of_head(operands.q, seen, shape, head);

@@ -169,12 +169,14 @@ fn defined(
 }
 
 /// Rows on both sides of those from which on factors are laid out, a last block of few rows, and more positions, or
-/// features, than one chain has terms.
+/// features, than one chain has terms; one row of heads of which some are treated at once, or each by itself.
 #[test]
 fn attention_and_its_gradients_are_what_they_are_defined_to_be() {
     let wide = AttentionShape { query: 1, key_value: 1, dim: 600 };
-    let cases = [(3, 0), (15, 40), (16, 40), (70, 0), (133, 9), (80, 520)].map(|(rows, before)| (SHAPE, rows, before));
-    for (shape, rows, before) in cases.into_iter().chain([(wide, 20, 3)]) {
+    let cases = [(1, 0), (1, 40), (3, 0), (15, 40), (16, 40), (70, 0), (133, 9), (80, 520)];
+    let cases = cases.map(|(rows, before)| (SHAPE, rows, before));
+    let shared = [10, 11, 70].map(|query| (AttentionShape { query, key_value: 1, dim: 16 }, 1, 40));
+    for (shape, rows, before) in cases.into_iter().chain(shared).chain([(wide, 20, 3)]) {
         let all = before + rows;
         let [q_width, kv_width] = [shape.query, shape.key_value].map(|heads| heads * shape.dim);
         let (q, k, v) = (values(rows * q_width, 1), values(all * kv_width, 2), values(all * kv_width, 3));
@@ -183,7 +185,7 @@ fn attention_and_its_gradients_are_what_they_are_defined_to_be() {
         let span = AttentionSpan { rows: 0..rows, own: before..all, before: 0..before };
         let spans = [span];
         for &format in FORMATS {
-            let case = format!("{rows} rows after {before}, {format:?}");
+            let case = format!("{shape:?}, {rows} rows after {before}, {format:?}");
             let [y, gradients @ ..] = defined(operands, shape, format, &spans[0], &gradient);
             assert!(bits(&y) == bits(&attention(operands, shape, format, &spans)), "{case}");
             let found = attention_backward(operands, shape, format, &spans, &gradient);
