@@ -17,7 +17,8 @@ pub(super) struct InspectArgs {
     /// Base model that the adapter must fit
     #[arg(long)]
     base: Option<PathBuf>,
-    /// Compute the digest by which a proof names the base; reads all weights
+    /// Compute the digest by which a proof names the base, or hold --base against the base that an adapter's run names;
+    /// reads all weights
     #[arg(long)]
     digest: bool,
 }

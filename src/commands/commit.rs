@@ -24,7 +24,7 @@ use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
 use super::card::{self, Card};
-use super::origin::another_base;
+use super::origin::other_bases;
 use super::run::NOTE;
 use super::{Advice, Committable, Outcome, adapter_notes, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
@@ -147,10 +147,9 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let costs = Costs::of(BaseCost::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
-    if matches!(net, Net::Tokens(_)) {
-        let other = another_base(Some(&settings.adapter), || Ok(fixed.digest().to_string()))?;
-        other.iter().for_each(|note| printer.note(note));
-    }
+    // Runs on graphs name the weights that they start from by another digest.
+    let own = matches!(net, Net::Tokens(_)).then_some(settings.adapter.as_path());
+    other_bases(own, || Some(fixed.digest().0)).iter().for_each(|note| printer.note(note));
     let given = adapter;
     let mut rounded = given.on_grid().with_context(|| settings.adapter.display().to_string())?;
     let shapes =

@@ -12,7 +12,7 @@ use ftk_text::generate::{Answer, AnswerNews, AnswerOptions, Generator, Sampling}
 use ftk_text::rows::{self, Options, PromptRow};
 use serde_json::{Value, json};
 
-use super::origin::another_base;
+use super::origin::other_bases;
 use super::{Advice, Outcome, Question, adapter_notes, dated, fitting, frozen};
 use crate::cli::printer::Printer;
 
@@ -74,13 +74,13 @@ impl AnsweringModel {
         let adapter = folder.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
         let hold = if *format == DType::BF16 { Hold::Stored } else { Hold::F32 };
         let mut weights = source.weights_held(device, hold)?;
-        let other = another_base(folder.as_deref(), || Ok(source.digest(&weights)?.to_string()))?;
+        let others = other_bases(folder.as_deref(), || Some(source.digest(&weights).ok()?.0));
         if *format == DType::BF16 {
             weights = weights.narrowed()?;
         }
         drop(reading);
         let source = dated(source, date.as_deref(), "--date")?;
-        adapter_notes(&source, folder.as_deref()).iter().chain(&other).for_each(|note| printer.note(note));
+        adapter_notes(&source, folder.as_deref()).iter().chain(&others).for_each(|note| printer.note(note));
         let adapter = frozen(adapter.as_ref(), device)?;
         Ok(ReadModel { source, weights, adapter, format: *format })
     }

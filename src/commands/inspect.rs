@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::{foreign, notes, peft};
-use ftk_bases::{BaseModel, stored_template};
+use ftk_bases::{BaseModel, Hold, stored_template};
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, PackedBundle, Proof, STATEMENT};
@@ -13,6 +13,7 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::rows_of;
 use serde_json::{Map, Value, json};
 
+use super::origin::other_bases;
 use super::run::{MANIFEST, NOTE};
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -59,7 +60,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             run_folder(path, &mut found)?;
         }
         if holds(peft::CONFIG) {
-            adapter(path, base.as_deref(), &mut found)?;
+            adapter(path, (base.as_deref(), *digest), &mut found)?;
         }
     } else if holds(STATEMENT) || bundle::is_single(path).unwrap_or(false) {
         bundle(path, &mut found)?;
@@ -136,7 +137,7 @@ fn model(path: &Path, digest: bool, found: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<()> {
+fn adapter(folder: &Path, (base, digest): (Option<&Path>, bool), found: &mut Findings) -> Result<()> {
     let survey = peft::survey(folder)?;
     let said = |key: &str| survey.config.get(key).cloned().unwrap_or(Value::Null);
     if !found.facts.contains_key("kind") {
@@ -170,6 +171,10 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
         let source = BaseModel::open(base)?;
         against(&survey, &source, found);
         found.problems.extend(super::adapter_notes(&source, Some(folder)));
+        if digest {
+            let base = source.digest(&source.weights_held(&Device::Cpu, Hold::Stored)?)?;
+            found.problems.extend(other_bases(Some(folder), || Some(base.0)));
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use ftk_networks::ops::Tokens;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 
-use super::origin::another_base;
+use super::origin::other_bases;
 use super::{Advice, Outcome, adapter_notes, frozen, load, writable};
 use crate::cli::printer::Printer;
 
@@ -37,10 +37,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (tokens, mut shape) = read(&settings.ids)?;
     let reading = printer.working("reading the base");
     let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
-    let other = another_base(settings.adapter.as_deref(), || Ok(model.digest()?.to_string()))?;
+    let others = other_bases(settings.adapter.as_deref(), || Some(model.digest().ok()?.0));
     drop(reading);
     let notes = adapter_notes(&model.source, settings.adapter.as_deref());
-    notes.iter().chain(&other).for_each(|note| printer.note(note));
+    notes.iter().chain(&others).for_each(|note| printer.note(note));
     let network = model.source.network();
     if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab()) {
         let message = format!("{}: input_ids holds an id outside the vocabulary: {id}", settings.ids.display());

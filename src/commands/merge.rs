@@ -14,7 +14,7 @@ use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use serde_json::json;
 
-use super::origin::another_base;
+use super::origin::other_bases;
 use super::{Advice, Outcome, adapter_notes, frozen, load, plain_text, unwritable};
 use crate::cli::printer::Printer;
 
@@ -56,9 +56,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let staged = Staged::new(out, There::Stays).map_err(|error| unwritable(out, &error))?;
     let reading = printer.working("reading the base");
     let (model, adapter) = load(base, Some(folder), &Device::Cpu)?;
-    let other = another_base(Some(folder), || Ok(model.digest()?.to_string()))?;
+    let others = other_bases(Some(folder.as_path()), || Some(model.digest().ok()?.0));
     drop(reading);
-    adapter_notes(&model.source, Some(folder)).iter().chain(&other).for_each(|note| printer.note(note));
+    adapter_notes(&model.source, Some(folder)).iter().chain(&others).for_each(|note| printer.note(note));
     let _merging = printer.working("merging");
     let adapter = adapter.expect("a folder was given");
     let tokens = sample(&model, text.as_deref())?;

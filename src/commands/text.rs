@@ -24,7 +24,7 @@ use ftk_text::session::{TextSession, Trained};
 use serde_json::{Map, Value, json};
 
 use self::plan::{RunCounts, TextPlan};
-use super::origin::another_base;
+use super::origin::other_bases;
 use super::run::manifest::{RunInputs, hex, of_file};
 use super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
 use super::{Outcome, pull};
@@ -102,7 +102,7 @@ impl task::RunPlan for PlannedText {
         };
         let base = source.digest(&weights)?;
         let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
-        let other = another_base(start, || Ok(base.to_string()))?;
+        let others = other_bases(start, || Some(base.0));
         let arithmetic = arithmetic::name(device, open::products(&recipe), recipe.run.tf32);
         let inputs = inputs(&recipe, &base, begin.as_ref(), arithmetic)?;
         let (weights, trained) = match &begin {
@@ -110,7 +110,7 @@ impl task::RunPlan for PlannedText {
             Some(begin) => (open::held(&recipe, weights)?, Trained::Adapter(LoraTensors::trained(begin, device)?)),
         };
         let session = open::open(&recipe, &source, (weights, trained), begin.as_ref(), (rows, held_out), device)?;
-        Ok(Box::new(TextRun { recipe, source, session, base, begin, other, counts, inputs }))
+        Ok(Box::new(TextRun { recipe, source, session, base, begin, others, counts, inputs }))
     }
 }
 
@@ -123,7 +123,7 @@ struct TextRun {
     /// The adapter training starts from; `None` where the base is trained.
     begin: Option<Adapter>,
     /// What to say of it, if it was trained on another base.
-    other: Option<String>,
+    others: Vec<String>,
     counts: RunCounts,
     inputs: RunInputs,
 }
@@ -142,7 +142,7 @@ impl OpenedRun for TextRun {
     }
 
     fn announce(&self, printer: &Printer) {
-        self.counts.notes().iter().chain(&self.other).for_each(|note| printer.note(note));
+        self.counts.notes().iter().chain(&self.others).for_each(|note| printer.note(note));
         printer.object(&json!({ "data": self.counts.data() }));
     }
 

@@ -97,18 +97,18 @@ fn an_adapter_beside_another_base_than_it_was_trained_on_is_told_of() {
     let rows = r#"{"prompt": "What does Elsa sell?", "completion": "Bread."}"#;
     std::fs::write(folder.join("rows.jsonl"), rows).unwrap();
     std::fs::copy(fixture("micro-llama/logits.safetensors"), folder.join("ids.safetensors")).unwrap();
-    let told = "out: was trained on another base, or on this one with another tokenizer or chat template: \
-                manifest.json names ";
-    let mut verbs: Vec<Vec<&str>> = vec![
-        vec!["generate", "--prompt", "Who are you?", "--max-tokens", "2"],
-        vec!["generate", "--prompt", "Who are you?", "--max-tokens", "2", "--precision", "bf16"],
-        vec!["eval", "--data", "rows.jsonl"],
-        vec!["logits", "--ids", "ids.safetensors", "--out", "OUT"],
-        vec!["merge", "--out", "OUT"],
-        vec!["commit", "--out", "OUT"],
+    let told = "out: was trained on another base, or on this one in another number format or with another tokenizer, \
+                chat template or stop tokens: manifest.json names ";
+    let verbs: [&[&str]; 6] = [
+        &["generate", "--prompt", "Who are you?", "--max-tokens", "2"],
+        &["generate", "--prompt", "Who are you?", "--max-tokens", "2", "--precision", "bf16"],
+        &["eval", "--data", "rows.jsonl"],
+        &["logits", "--ids", "ids.safetensors", "--out", "OUT"],
+        &["merge", "--out", "OUT"],
+        &["commit", "--out", "OUT"],
     ];
     for (base, another) in [("village", false), ("merged", true)] {
-        for verb in &mut verbs {
+        for verb in verbs {
             let out = format!("{}-{base}", verb[0]);
             let verb = verb.iter().map(|&word| if word == "OUT" { out.as_str() } else { word });
             let mut command = ftk(&verb.collect::<Vec<_>>());
@@ -118,10 +118,22 @@ fn an_adapter_beside_another_base_than_it_was_trained_on_is_told_of() {
         }
         let begun = train(&format!("begun-{base}"), base, &["--set", "lora.start=\"out\""]);
         assert_eq!(begun.contains(told), another, "{begun}");
+        // Held against it only where it is asked for: all weights are read.
+        for (digest, wrong) in [(None, false), (Some("--digest"), another)] {
+            let output = ftk(&["inspect", "out", "--base", base]).args(digest).current_dir(folder).output().unwrap();
+            assert_eq!(output.status.code(), Some(i32::from(wrong)), "{}", stderr(&output));
+            assert_eq!(String::from_utf8_lossy(&output.stdout).contains("was trained on another"), wrong);
+        }
     }
-    // What others trained says nothing of its base.
-    std::fs::remove_file(folder.join("out/manifest.json")).unwrap();
-    let ask = ["generate", "--base", "merged", "--adapter", "out", "--prompt", "Who are you?", "--max-tokens", "2"];
-    let output = ftk(&ask).current_dir(folder).output().unwrap();
-    assert!(output.status.success() && !stderr(&output).contains("was trained on"), "{}", stderr(&output));
+    // What others write says nothing of a digest.
+    let manifest = folder.join("out/manifest.json");
+    for text in [Some(r#"{"base": "merged"}"#), Some("{"), None] {
+        match text {
+            Some(text) => std::fs::write(&manifest, text).unwrap(),
+            None => std::fs::remove_file(&manifest).unwrap(),
+        }
+        let ask = ["generate", "--base", "merged", "--adapter", "out", "--prompt", "Who are you?", "--max-tokens", "2"];
+        let output = ftk(&ask).current_dir(folder).output().unwrap();
+        assert!(output.status.success() && !stderr(&output).contains("was trained on"), "{}", stderr(&output));
+    }
 }

@@ -14,9 +14,9 @@ use crate::train::{RunEnd, RunIdentity, Why};
 pub const MANIFEST: &str = "manifest.json";
 
 /// The digest of the base that a run trained on, if there is a manifest in its folder.
-pub(in crate::commands) fn trained_on(folder: &Path) -> Option<String> {
+pub(in crate::commands) fn trained_on(folder: &Path) -> Option<blake3::Hash> {
     let text = foreign::read_text(&folder.join(MANIFEST), foreign::DOCUMENT).ok()?;
-    Some(serde_json::from_str::<Value>(&text).ok()?["base"].as_str()?.to_owned())
+    blake3::Hash::from_hex(serde_json::from_str::<Value>(&text).ok()?["base"].as_str()?).ok()
 }
 
 /// What goes into a run, by digest.

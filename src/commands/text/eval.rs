@@ -9,7 +9,7 @@ use ftk_text::load::{DatasetKind, Loaded, load};
 use ftk_text::session::Trained;
 use serde_json::{Map, Value, json};
 
-use super::super::origin::another_base;
+use super::super::origin::other_bases;
 use super::super::task::Evaluation;
 use super::super::{Advice, Outcome, adapter_notes, fitting, open as base, pull};
 use super::open::{held, open, reading};
@@ -31,15 +31,16 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let adapter = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
     adapter_notes(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
+    let folders = settings.adapter.as_deref().into_iter().chain(start);
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let Loaded { rows, counts, .. } = load(&source, &recipe.data, DatasetKind::of(&recipe), &data)?;
     counts.notes().iter().for_each(|note| printer.note(note));
     let clock = printer.working("reading the base");
     let weights = source.weights_held(&settings.device, reading(&recipe))?;
-    let other = another_base(settings.adapter.as_deref(), || Ok(source.digest(&weights)?.to_string()))?;
+    let others = other_bases(folders, || Some(source.digest(&weights).ok()?.0));
     let weights = held(&recipe, weights)?;
     drop(clock);
-    other.iter().for_each(|note| printer.note(note));
+    others.iter().for_each(|note| printer.note(note));
     let text = text_bytes(&source, &rows)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
