@@ -2,7 +2,7 @@
 
     peer.py sft|dpo MODE FOLDER ROWS BATCH LENGTH PROMPT STEPS
 
-prints a JSON object with a `step` after each step. ROWS is a file in FOLDER beside `model`, PROMPT the tokens of a
+prints a JSON object when the first step begins, and one with a `step` after each step. ROWS is a file in FOLDER beside `model`, PROMPT the tokens of a
 prompt among the LENGTH of a sequence in DPO. MODE is one of
 
     bare-fp32, bare-autocast, bare-bf16   a loop of PyTorch's own, in fp32, with products in bf16, all in bf16
@@ -29,8 +29,8 @@ def tokenizer():
     return PreTrainedTokenizerFast.from_pretrained(f"{folder}/model")
 
 
-def report(step):
-    print(json.dumps({"step": step}), file=stdout, flush=True)
+def say(**what):
+    print(json.dumps(what), file=stdout, flush=True)
 
 
 def trl(autocast):
@@ -39,8 +39,11 @@ def trl(autocast):
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
     class Report(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kw):
+            say(begins=True)
+
         def on_step_end(self, args, state, control, **kw):
-            report(state.global_step)
+            say(step=state.global_step)
 
     Config, Trainer = {"sft": (SFTConfig, SFTTrainer), "dpo": (DPOConfig, DPOTrainer)}[task]
     with tempfile.TemporaryDirectory() as out:
@@ -75,6 +78,7 @@ def bare(precision):
         logits = model(input_ids=batch, logits_to_keep=scored + 1).logits[:, :-1].float()
         return torch.log_softmax(logits, -1).gather(-1, batch[:, -scored:, None])[..., 0]
 
+    say(begins=True)
     for step in range(steps):
         some = rows[step * batch:][:batch]
         with products():
@@ -94,7 +98,7 @@ def bare(precision):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        report(step + 1)
+        say(step=step + 1)
 
 
 kind, precision = mode.split("-")

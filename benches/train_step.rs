@@ -68,7 +68,9 @@ struct Measured {
     /// Median of all steps, on the clock and of the processor.
     seconds_a_step: [f64; 2],
     peak_mib: Option<f64>,
-    /// Until the end of the first step, less what a step takes.
+    /// Until the first step begins: all is read by then.
+    begins: f64,
+    /// Until the end of the first step, less what a step takes: also what is done but once in it.
     startup: f64,
     /// What the system took of the processor until then, most of it to clear memory.
     system: f64,
@@ -122,9 +124,9 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     make_model(&network, &folder.path().join("model"));
     println!(
-        "| task | tool | s a step | processor s a step | tokens/s | pairs/s | peak MiB | start-up to first step, s | system's processor s till then |"
+        "| task | tool | s a step | processor s a step | tokens/s | pairs/s | peak MiB | first step begins after, s | its end less a step, s | system's processor s till then |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut compared = Vec::new();
     for workload in workloads {
         make_rows(folder.path(), workload, network.vocab());
@@ -165,9 +167,9 @@ fn report(&Workload { name, task, batch, length, .. }: &Workload, tool: &str, me
     let pairs = if task == "dpo" { format!("{:.2}", batch as f64 / seconds) } else { "-".to_owned() };
     let peak = measured.peak_mib.map_or("-".to_owned(), |peak| format!("{peak:.0}"));
     let tokens = (sequences * length) as f64 / seconds;
-    let Measured { startup, system, .. } = measured;
+    let Measured { begins, startup, system, .. } = measured;
     println!(
-        "| {name} | {tool} | {seconds:.2} | {of_processor:.2} | {tokens:.0} | {pairs} | {peak} | {startup:.1} | {system:.1} |"
+        "| {name} | {tool} | {seconds:.2} | {of_processor:.2} | {tokens:.0} | {pairs} | {peak} | {begins:.1} | {startup:.1} | {system:.1} |"
     );
 }
 
@@ -288,7 +290,7 @@ fn run_peer(python: &str, folder: &Path, workload: &Workload, mode: &str) -> Mea
     measure(command)
 }
 
-/// Runs a command that prints a JSON object with a `step` after each step.
+/// Runs a command that prints a JSON object when its first step begins, and one with a `step` after each step.
 fn measure(mut command: Command) -> Measured {
     // By a process of its own, which gives all of it back.
     let touched = Command::new(std::env::current_exe().expect("this program")).arg("touch").status();
@@ -296,9 +298,12 @@ fn measure(mut command: Command) -> Measured {
     let began = Instant::now();
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the command starts");
     let process = format!("/proc/{}", child.id());
-    let (mut ends, mut peak_mib) = (Vec::new(), None);
+    let (mut begins, mut ends, mut peak_mib) = (None, Vec::new(), None);
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines().map_while(Result::ok) {
         let object = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        if object.is_object() {
+            begins.get_or_insert_with(|| began.elapsed().as_secs_f64());
+        }
         // The last object says what came of all steps.
         if object["step"].is_u64() && object["ended"].is_null() {
             let [user, system] = processor(&process).unwrap_or([f64::NAN; 2]);
@@ -315,7 +320,8 @@ fn measure(mut command: Command) -> Measured {
         assert_eq!(steps.len(), STEPS[1], "a line a step");
         median(steps)
     });
-    Measured { seconds_a_step, peak_mib, startup: ends[0][0] - seconds_a_step[0], system: ends[0][2] }
+    let begins = begins.expect("a line before the first step");
+    Measured { seconds_a_step, peak_mib, begins, startup: ends[0][0] - seconds_a_step[0], system: ends[0][2] }
 }
 
 /// The middle one, of two the larger.
