@@ -2,8 +2,8 @@
 
     peer.py sft|dpo MODE FOLDER ROWS BATCH LENGTH PROMPT STEPS
 
-prints a JSON object when the first step begins, and one with a `step` after each step. ROWS is a file in FOLDER beside `model`, PROMPT the tokens of a
-prompt among the LENGTH of a sequence in DPO. MODE is one of
+prints a JSON object when the first step begins, and one with a `step` after each step. ROWS is a file in FOLDER beside
+`model`, PROMPT the tokens of a prompt among the LENGTH of a sequence in DPO. MODE is one of
 
     bare-fp32, bare-autocast, bare-bf16   a loop of PyTorch's own, in fp32, with products in bf16, all in bf16
     trl-fp32, trl-autocast                TRL's trainers
