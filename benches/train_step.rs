@@ -324,10 +324,10 @@ fn measure(mut command: Command) -> Measured {
     Measured { seconds_a_step, peak_mib, begins, startup: ends[0][0] - seconds_a_step[0], system: ends[0][2] }
 }
 
-/// The middle one, of two the larger.
+/// The middle one, or the mean of the two there.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }
 
 /// Seconds of processor that a process has taken itself, and the system for it.
