@@ -20,7 +20,7 @@ use crate::vectors::vectorised;
 const BLOCK: usize = 64;
 /// Rows of queries treated at once: of what the last one of them sees, little is hidden from the first.
 const PART: usize = 32;
-/// Most heads treated at once: as many as there are few rows in.
+/// Most heads treated at once: so few rows are multiplied by keys as they lie.
 const HEADS: usize = 8;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
@@ -240,12 +240,14 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
     let (group, threads) = (query / key_value, rayon::current_num_threads());
     let at_once = |&heads: &usize| group.is_multiple_of(heads) && seen.len() * query / heads >= threads;
     let heads_at_once = (1..=HEADS).rev().find(at_once).unwrap_or(1);
-    let heads = |span: &AttentionSpan| if span.rows.len() == 1 { heads_at_once } else { 1 };
-    let tasks = seen.iter().flat_map(|seen| (0..query).step_by(heads(seen.span)).map(move |head| (seen, head)));
-    let one = |(seen, head): (&VisibleSpan<'_>, usize)| {
-        let view = match heads(seen.span) {
+    let tasks = seen.iter().flat_map(|seen| {
+        let heads = if seen.span.rows.len() == 1 { heads_at_once } else { 1 };
+        (0..query).step_by(heads).map(move |head| (seen, head, heads))
+    });
+    let one = |(seen, head, heads): (&VisibleSpan<'_>, usize, usize)| {
+        let view = match heads {
             1 => QueryRows::of_head(q, seen, shape, head),
-            heads => QueryRows::of_heads(q, seen, shape, (head, heads)),
+            _ => QueryRows::of_heads(q, seen, shape, (head, heads)),
         };
         let v = HeadFactor::new(view.v, view.rows);
         let mut y = vec![0.0; view.rows * dim];
@@ -255,7 +257,7 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
             let p = view.scores(&p, part);
             v.product((&mut y[part.first * dim..], dim), Onto::Nothing, 1.0, p, dim);
         }
-        if heads(seen.span) == 1 { vec![y] } else { y.chunks_exact(dim).map(<[f32]>::to_vec).collect() }
+        if heads == 1 { vec![y] } else { y.chunks_exact(dim).map(<[f32]>::to_vec).collect() }
     };
     let outputs: Vec<Vec<f32>> = tasks.collect::<Vec<_>>().into_par_iter().flat_map_iter(one).collect();
     side_by_side(q.len(), shape, seen, &outputs)
