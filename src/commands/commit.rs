@@ -148,8 +148,8 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
     // Runs on graphs name the weights that they start from by another digest.
-    let own = matches!(net, Net::Tokens(_)).then_some(settings.adapter.as_path());
-    other_bases(own, || Some(fixed.digest().0)).iter().for_each(|note| printer.note(note));
+    let folder = matches!(net, Net::Tokens(_)).then_some(settings.adapter.as_path());
+    other_bases(folder, || Some(fixed.digest().0)).iter().for_each(|note| printer.note(note));
     let given = adapter;
     let mut rounded = given.on_grid().with_context(|| settings.adapter.display().to_string())?;
     let shapes =

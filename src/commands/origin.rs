@@ -5,7 +5,7 @@ use std::path::Path;
 use super::run::manifest::{MANIFEST, trained_on};
 
 /// What to say of adapters whose runs trained on another base than this, whose digest is asked for if a run says on
-/// which. Nothing where there is none.
+/// which; nothing where it cannot be had.
 pub fn other_bases<'a>(
     folders: impl IntoIterator<Item = &'a Path>,
     base: impl FnOnce() -> Option<[u8; 32]>,

@@ -125,6 +125,12 @@ fn an_adapter_beside_another_base_than_it_was_trained_on_is_told_of() {
             assert_eq!(String::from_utf8_lossy(&output.stdout).contains("was trained on another"), wrong);
         }
     }
+    // The adapter that a recipe starts from is part of what is measured.
+    let set = ["lora.start=\"out\"", "base.model=\"merged\"", "data.loss=\"completion\""];
+    let mut eval = ftk(&["eval", "sft", "--data", "rows.jsonl"]);
+    eval.args(set.into_iter().flat_map(|set| ["--set", set]));
+    let output = eval.current_dir(folder).output().unwrap();
+    assert!(output.status.success() && stderr(&output).contains(told), "{}", stderr(&output));
     // What others write says nothing of a digest.
     let manifest = folder.join("out/manifest.json");
     for text in [Some(r#"{"base": "merged"}"#), Some("{"), None] {
